@@ -1,0 +1,142 @@
+//! What `core` puts around a mode's command, and the replicated state that `core` itself keeps.
+//!
+//! ```text
+//!   command = format byte, Envelope, body of the mode (opaque, to the end)
+//!   side    = format byte, Side
+//! ```
+//!
+//! It doesn't do: idempotency. The place of a key in an item is part of the format; a key that is there was
+//! written by a newer release, and a node that doesn't know what to do with it doesn't apply the entry.
+
+use crate::codec::{self, CodecError};
+use crate::raft::Members;
+use crate::{ClusterId, EntryId, NodeId};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// One run of one process: with a sequence number, it finds the clients that wait for a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Origin {
+    pub node: NodeId,
+    /// Drawn at random at each start.
+    pub boot: u64,
+}
+
+/// The head of a command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Envelope {
+    pub origin: Origin,
+    /// Counts the commands of `origin`.
+    pub sequence: u64,
+    pub content: Content,
+}
+
+/// Whose command it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Content {
+    /// Clients' requests: the body belongs to the mode.
+    Requests { items: Vec<Item> },
+    /// The cluster's name and settings, written once by its first leader; no body.
+    Genesis { cluster: ClusterId, settings: Bytes },
+}
+
+/// One request of a command.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Item {
+    pub key: Option<Key>,
+}
+
+/// What makes a repeated request known again (safety rules 27 to 30).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Key {
+    pub name: Bytes,
+    /// Digest of the request: the same key with another one is an error.
+    pub digest: u64,
+}
+
+impl Envelope {
+    /// The command's bytes.
+    pub(crate) fn seal(&self, body: &[u8]) -> Bytes {
+        codec::encode_with_body(self, body)
+    }
+
+    /// Opens a command; the body shares its memory.
+    pub(crate) fn open(command: &Bytes) -> Result<(Self, Bytes), CodecError> {
+        let (envelope, read) = codec::decode_prefix::<Self>(command)?;
+        let keyed = match &envelope.content {
+            Content::Requests { items } => items.iter().any(|item| item.key.is_some()),
+            Content::Genesis { .. } => false,
+        };
+        if keyed {
+            let what = "a request with an idempotency key, written by a newer release";
+            return Err(CodecError::Meaning(what.to_owned()));
+        }
+        Ok((envelope, command.slice(read..)))
+    }
+}
+
+/// `core`'s replicated state at an entry end (safety rule 5).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Side {
+    /// The entry that the members stand in.
+    pub members_at: Option<EntryId>,
+    pub members: Members,
+    /// Zero until the first leader has named the cluster.
+    pub cluster: ClusterId,
+    /// What all members agreed on when the cluster was formed, opaque to `core`.
+    pub settings: Bytes,
+}
+
+impl Side {
+    /// Reads it back; empty bytes are those of a state that has seen no entry.
+    pub(crate) fn open(bytes: &[u8]) -> Result<Self, CodecError> {
+        if bytes.is_empty() {
+            return Ok(Self::default());
+        }
+        codec::decode(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn envelope(key: Option<Key>) -> Envelope {
+        let origin = Origin {
+            node: NodeId::new(1).unwrap(),
+            boot: 77,
+        };
+        Envelope {
+            origin,
+            sequence: 5,
+            content: Content::Requests {
+                items: vec![Item { key }],
+            },
+        }
+    }
+
+    #[test]
+    fn the_body_is_the_rest_of_the_command() {
+        let command = envelope(None).seal(b"body");
+        let (opened, body) = Envelope::open(&command).unwrap();
+        assert_eq!((opened, &body[..]), (envelope(None), &b"body"[..]));
+    }
+
+    #[test]
+    fn a_key_of_a_newer_release_is_not_overlooked() {
+        let key = Key {
+            name: Bytes::from_static(b"k"),
+            digest: 1,
+        };
+        let error = Envelope::open(&envelope(Some(key)).seal(b"")).unwrap_err();
+        assert!(error.to_string().contains("newer release"), "{error}");
+    }
+
+    #[test]
+    fn no_entry_yet_means_no_members_and_no_cluster() {
+        let side = Side::open(b"").unwrap();
+        assert_eq!(side, Side::default());
+        assert_eq!(Side::open(&codec::encode(&side)).unwrap(), side);
+        assert!(Side::open(&[0, 1, 2]).is_err());
+    }
+}

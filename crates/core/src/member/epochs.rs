@@ -1,0 +1,244 @@
+//! The writer worker and the one epoch that may live on it.
+//!
+//! ```text
+//!   proposer     begin(term) ───► lead ──── run, seal ───┐ dropped = aborted
+//!   apply path   keep_only(term) ── interrupt ───────────┤
+//!   verdicts     end(epoch) ─────── interrupt ───────────┘
+//! ```
+//!
+//! Invariant 1: at most one epoch lives, and it is dropped on the writer worker.
+//! Invariant 2: while an entry of a term is applied, no epoch of another term lives or begins (safety rule
+//! 24): `keep_only` bars them first, and returns when the last one is dropped.
+
+use crate::{Epoch, EpochId, Interrupt, StateMachine, Term};
+use bytes::Bytes;
+use sqlrep_env::{Actor, Env, QueueFull};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{oneshot, watch};
+
+/// Begin, run, end and the last job before the worker closes, each at most a few at a time.
+const JOBS_MAX: usize = 16;
+
+/// The writer worker's value.
+type Writer<M> = Option<(EpochId, <M as StateMachine>::Epoch)>;
+
+struct Gate {
+    /// Term whose entries are being applied; an epoch of another one doesn't begin. None: none begins.
+    applying: Option<Term>,
+    live: Option<Live>,
+}
+
+struct Live {
+    id: EpochId,
+    /// None until `lead` has returned.
+    interrupt: Option<Box<dyn Interrupt>>,
+    /// Its end is queued on the worker.
+    ending: bool,
+}
+
+/// Begins, uses and ends epochs.
+pub(crate) struct Epochs<M: StateMachine> {
+    machine: Arc<M>,
+    writer: Actor<Writer<M>>,
+    gate: Arc<Mutex<Gate>>,
+    /// The epoch that lives, for those who wait for its end.
+    alive: watch::Sender<Option<EpochId>>,
+}
+
+/// What a batch gave.
+pub(crate) struct Ran<T, R> {
+    /// One per request, in order.
+    pub steps: Vec<(T, crate::Step<R>)>,
+    /// The commands, in order.
+    pub bodies: Vec<Bytes>,
+}
+
+fn lock(gate: &Mutex<Gate>) -> MutexGuard<'_, Gate> {
+    // Only fields are set under this lock.
+    gate.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<M: StateMachine> Epochs<M> {
+    pub(crate) fn start(env: &Env, machine: Arc<M>) -> Self {
+        let gate = Gate {
+            applying: None,
+            live: None,
+        };
+        Self {
+            machine,
+            writer: Actor::start(&*env.executor, "writer", JOBS_MAX, None),
+            gate: Arc::new(Mutex::new(gate)),
+            alive: watch::channel(None).0,
+        }
+    }
+
+    /// The epoch that lives and isn't ending.
+    pub(crate) fn current(&self) -> Option<EpochId> {
+        let gate = lock(&self.gate);
+        gate.live
+            .as_ref()
+            .filter(|live| !live.ending)
+            .map(|live| live.id)
+    }
+
+    /// Begins an epoch on the applied end. False if entries of another term are being applied, or another
+    /// epoch lives: the caller looks again at who leads.
+    pub(crate) async fn begin(&self, id: EpochId) -> bool {
+        let (sender, receiver) = oneshot::channel();
+        let (machine, gate, alive) = (self.machine.clone(), self.gate.clone(), self.alive.clone());
+        let lead = move |writer: &mut Writer<M>| {
+            let begun = open(&gate, id);
+            if begun {
+                assert!(writer.is_none(), "invariant 1: one epoch at a time");
+                alive.send_replace(Some(id));
+                let (epoch, interrupt) = machine.lead(id);
+                *writer = Some((id, epoch));
+                led(&gate, interrupt);
+            }
+            sender.send(begun).ok();
+        };
+        queued(self.writer.send(lead));
+        receiver.await.unwrap_or(false)
+    }
+
+    /// Runs `batch` in the epoch and seals it. None if the epoch has ended: nothing was run, the batch is
+    /// handed back.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        id: EpochId,
+        batch: Vec<(T, M::Request)>,
+    ) -> Result<Ran<T, M::Reply>, Vec<(T, M::Request)>> {
+        let (sender, receiver) = oneshot::channel();
+        let run = move |writer: &mut Writer<M>| {
+            let ran = match writer {
+                Some((live, epoch)) if *live == id => Ok(run(epoch, batch)),
+                _ => Err(batch),
+            };
+            sender.send(ran).ok();
+        };
+        queued(self.writer.send(run));
+        receiver.await.unwrap_or_else(|_| Err(Vec::new()))
+    }
+
+    /// Ends the epoch `id` if it lives; returns when it is dropped.
+    pub(crate) async fn end(&self, id: EpochId) {
+        self.end_if(|live| live == id).await;
+    }
+
+    /// Ends whatever lives and lets none begin until entries are applied again.
+    pub(crate) async fn bar(&self) {
+        lock(&self.gate).applying = None;
+        self.end_if(|_| true).await;
+    }
+
+    /// Called before entries of `term` are applied (invariant 2).
+    pub(crate) async fn keep_only(&self, term: Term) {
+        {
+            let mut gate = lock(&self.gate);
+            gate.applying = Some(term);
+            if gate.live.as_ref().is_none_or(|live| live.id.term == term) {
+                return;
+            }
+        }
+        self.end_if(|live| live.term != term).await;
+    }
+
+    async fn end_if(&self, wanted: impl Fn(EpochId) -> bool) {
+        let mut alive = self.alive.subscribe();
+        match mark(&self.gate, &wanted) {
+            Marked::Nothing => return,
+            Marked::Already => {}
+            Marked::Now(interrupt) => {
+                if let Some(interrupt) = interrupt {
+                    interrupt.interrupt();
+                }
+                self.queue_end();
+            }
+        }
+        let ended = |now: &Option<EpochId>| now.is_none_or(|id| !wanted(id));
+        // The sender is a field of `self`, so this can't end early.
+        alive.wait_for(ended).await.ok();
+    }
+
+    fn queue_end(&self) {
+        let (gate, alive) = (self.gate.clone(), self.alive.clone());
+        queued(self.writer.send(move |writer| {
+            *writer = None;
+            lock(&gate).live = None;
+            alive.send_replace(None);
+        }));
+    }
+
+    /// Stops the worker behind what is queued and calls `closed` once the writer is dropped.
+    pub(crate) fn close(&self, closed: impl FnOnce() + Send + 'static) {
+        self.writer.clone().close(closed);
+    }
+}
+
+fn queued(sent: Result<(), QueueFull>) {
+    assert_eq!(sent, Ok(()), "each caller waits for its job, few at a time");
+}
+
+/// Registers the epoch, unless it may not begin.
+fn open(gate: &Mutex<Gate>, id: EpochId) -> bool {
+    let mut gate = lock(gate);
+    let free = gate.live.is_none() && gate.applying == Some(id.term);
+    if free {
+        gate.live = Some(Live {
+            id,
+            interrupt: None,
+            ending: false,
+        });
+    }
+    free
+}
+
+/// Keeps the handle; an end that was asked for while `lead` ran interrupts at once.
+fn led(gate: &Mutex<Gate>, interrupt: Box<dyn Interrupt>) {
+    let late = {
+        let mut gate = lock(gate);
+        let live = gate
+            .live
+            .as_mut()
+            .expect("its end is queued behind this job");
+        if live.ending {
+            Some(interrupt)
+        } else {
+            live.interrupt = Some(interrupt);
+            None
+        }
+    };
+    if let Some(interrupt) = late {
+        interrupt.interrupt();
+    }
+}
+
+enum Marked {
+    /// No such epoch lives.
+    Nothing,
+    /// Somebody else has queued its end.
+    Already,
+    /// The caller queues it, behind this interrupt. No lock is held meanwhile: the worker may run at once.
+    Now(Option<Box<dyn Interrupt>>),
+}
+
+fn mark(gate: &Mutex<Gate>, wanted: &impl Fn(EpochId) -> bool) -> Marked {
+    let mut gate = lock(gate);
+    match gate.live.as_mut().filter(|live| wanted(live.id)) {
+        None => Marked::Nothing,
+        Some(live) if live.ending => Marked::Already,
+        Some(live) => {
+            live.ending = true;
+            Marked::Now(live.interrupt.take())
+        }
+    }
+}
+
+fn run<E: Epoch, T>(epoch: &mut E, batch: Vec<(T, E::Request)>) -> Ran<T, E::Reply> {
+    let steps = batch
+        .into_iter()
+        .map(|(client, request)| (client, epoch.run(request)))
+        .collect();
+    let bodies = epoch.seal();
+    Ran { steps, bodies }
+}

@@ -1,0 +1,352 @@
+//! Group commit above Raft: requests gather while entries are in flight, run in one epoch, and leave as one
+//! command.
+//!
+//! ```text
+//!   queue ─► slot ─► epoch (begin if there is none) ─► gather ─► run, seal ─► in-flight table ─► Raft
+//!                        ▲                                                         │
+//!                        └──────────── any refusal ends the epoch ◄────────────────┘
+//! ```
+//!
+//! Invariant 1 (safety rule 21): a slot is taken before requests are, and is free again when the command has
+//! its verdict.
+//! Invariant 2 (safety rule 23): every proposal names the leadership its epoch was begun in; a refusal ends the
+//! epoch, and nothing more of it is proposed.
+//! Invariant 3 (safety rule 24): an epoch begins when this node's own first entry of the term is applied here
+//! and no command is without a verdict.
+//!
+//! | Raft says | the client is told |
+//! | --- | --- |
+//! | applied | its reply, by the apply worker |
+//! | forward to another node | not done, `NotLeader` |
+//! | forward to nobody (no lease yet, a transfer) | not done, `NotDone` |
+//! | discarded | `Unknown`: another leader may have it |
+//! | stopped before it was handed over | `Stopped` |
+//! | stopped afterwards | `Unknown` |
+
+use crate::member::in_flight::{Batch, tell};
+use crate::member::queue::give_back;
+use crate::member::standing::{Standing, lost};
+use crate::member::{
+    Answer, Client, Content, Counters, Envelope, Item, Queue, Ran, Rounds, Shared, Tasks,
+};
+use crate::raft::{Command, Raft, TypeConfig, leadership, node_id};
+use crate::{EntryId, EpochId, NodeId, StateMachine, Step, WriteError};
+use bytes::Bytes;
+use openraft::error::ClientWriteError;
+use openraft::impls::ProgressResponder;
+use openraft::raft::ClientWriteResult;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The largest command: with its envelope it fits a frame several times.
+const COMMAND_BYTES_MAX: usize = 32 << 20;
+
+/// Looked at again this often where no event tells.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+type Requests<M> = Queue<<M as StateMachine>::Request, <M as StateMachine>::Reply>;
+type ClientOf<M> = Client<<M as StateMachine>::Request, <M as StateMachine>::Reply>;
+type Verdict = openraft::alias::OneshotReceiverOf<TypeConfig, ClientWriteResult<TypeConfig>>;
+
+/// The one task that proposes.
+pub(crate) struct Proposer<M: StateMachine> {
+    pub raft: Raft<M>,
+    pub shared: Arc<Shared<M>>,
+    pub queue: Arc<Requests<M>>,
+    pub rounds: Rounds,
+    pub counters: Arc<Counters>,
+    pub tasks: Tasks,
+    /// Commands sealed so far by this process.
+    pub sequence: u64,
+    /// Epochs begun so far by this process.
+    pub epochs: u64,
+}
+
+impl<M: StateMachine> Proposer<M> {
+    /// Proposes until the task is aborted.
+    pub(crate) async fn run(mut self) {
+        let slots = Arc::new(Semaphore::new(self.shared.settings.in_flight_entries_max));
+        loop {
+            self.queue.filled().await;
+            match self.slot_and_epoch(&slots).await {
+                Ok((slot, epoch)) => self.round(slot, epoch).await,
+                Err(leader) => {
+                    self.end_epoch().await;
+                    self.queue.return_all(&WriteError::NotLeader { leader });
+                }
+            }
+        }
+    }
+
+    /// A slot and a live epoch; or, if this node doesn't lead, who does.
+    async fn slot_and_epoch(
+        &mut self,
+        slots: &Arc<Semaphore>,
+    ) -> Result<(OwnedSemaphorePermit, EpochId), Option<NodeId>> {
+        let (node, raft) = (self.shared.node, self.raft.clone());
+        loop {
+            let standing = Standing::of(&raft);
+            let term = standing.leads(node).ok_or(standing.leader)?;
+            let free = slots.clone().acquire_owned();
+            tokio::select! {
+                biased;
+                () = lost(&raft, node, term) => {}
+                slot = free => {
+                    let slot = slot.expect("nobody closes it");
+                    if let Some(epoch) = self.epoch(EpochId { term, node, epoch: 0 }).await {
+                        return Ok((slot, epoch));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The live epoch of `wanted`'s term, begun if there is none. None if that can't be: who leads has to be
+    /// looked at again.
+    async fn epoch(&mut self, wanted: EpochId) -> Option<EpochId> {
+        let live = self.shared.epochs.current();
+        if live.is_some_and(|live| live.term == wanted.term) {
+            return live;
+        }
+        let (raft, node) = (self.raft.clone(), self.shared.node);
+        tokio::select! {
+            biased;
+            () = lost(&raft, node, wanted.term) => return None,
+            () = self.may_begin(wanted) => {}
+        }
+        self.epochs += 1;
+        let id = EpochId {
+            epoch: self.epochs,
+            ..wanted
+        };
+        if self.shared.epochs.begin(id).await {
+            return Some(id);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+        None
+    }
+
+    /// Invariant 3.
+    async fn may_begin(&self, wanted: EpochId) {
+        let mut applied = self.shared.applied.subscribe();
+        let own = |id: &Option<EntryId>| id.is_some_and(|id| id.term == wanted.term);
+        // Both senders live as long as `shared`.
+        applied.wait_for(own).await.ok();
+        let mut in_flight = self.shared.in_flight.count();
+        in_flight.wait_for(|count| *count == 0).await.ok();
+    }
+
+    async fn end_epoch(&self) {
+        if let Some(live) = self.shared.epochs.current() {
+            self.shared.epochs.end(live).await;
+        }
+    }
+
+    /// One command: gather, run, seal, propose.
+    async fn round(&mut self, slot: OwnedSemaphorePermit, epoch: EpochId) {
+        let settings = &self.shared.settings;
+        let taken = self
+            .queue
+            .gather(settings.gather_requests_max, settings.gather_bytes_max);
+        if taken.is_empty() {
+            return;
+        }
+        self.counters.gathered(taken.len());
+        match self.shared.epochs.run(epoch, taken).await {
+            Ok(ran) => self.propose(slot, epoch, ran).await,
+            Err(back) => {
+                for (client, request) in back {
+                    give_back(client, request, &WriteError::NotDone);
+                }
+            }
+        }
+    }
+
+    async fn propose(
+        &mut self,
+        slot: OwnedSemaphorePermit,
+        epoch: EpochId,
+        ran: Ran<ClientOf<M>, M::Reply>,
+    ) {
+        let (mut clients, mut answered) = (Vec::new(), Vec::new());
+        for (client, step) in ran.steps {
+            match step {
+                Step::Encoded => clients.push((None, client)),
+                Step::Executed {
+                    reply,
+                    key_reply: _,
+                } => clients.push((Some(reply), client)),
+                Step::Answered(reply) => answered.push((reply, client)),
+                Step::Refused(error) => tell(client, Err(error)),
+            }
+        }
+        let items = vec![Item::default(); clients.len()];
+        assert!(
+            clients.is_empty() || !ran.bodies.is_empty(),
+            "what an epoch took in is in what it sealed"
+        );
+        let mut proposal = None;
+        if !ran.bodies.is_empty() {
+            let first = self.sequence + 1;
+            self.sequence += ran.bodies.len() as u64;
+            // The verdict on a split set is that on its last part (safety rule 26).
+            let batch = Batch { clients, slot };
+            self.shared.in_flight.insert(self.sequence, batch);
+            proposal = Some((first, ran.bodies));
+        }
+        self.hold(answered);
+        if let Some((first, bodies)) = proposal {
+            self.hand_over(epoch, first, items, bodies).await;
+        }
+    }
+
+    /// Replies without an entry wait for what they were computed on, and for a round of confirmation that
+    /// begins now, after their execution (safety rule 25).
+    fn hold(&self, answered: Vec<(M::Reply, ClientOf<M>)>) {
+        if answered.is_empty() {
+            return;
+        }
+        let base = self.shared.in_flight.after_newest();
+        let confirmed = self.rounds.join();
+        let shared = self.shared.clone();
+        self.tasks.spawn(async move {
+            let done = match base {
+                Some(base) => base.await.unwrap_or(false),
+                None => true,
+            };
+            let confirmed = confirmed.await.is_ok();
+            let at = *shared.applied.borrow();
+            for (reply, client) in answered {
+                let outcome = match at {
+                    Some(at) if done && confirmed => Ok((reply, at)),
+                    _ => Err(WriteError::NotDone),
+                };
+                tell(client, outcome);
+            }
+        });
+    }
+
+    /// Hands the parts of one set to Raft, and waits for their verdicts in a task.
+    async fn hand_over(&self, epoch: EpochId, first: u64, items: Vec<Item>, bodies: Vec<Bytes>) {
+        let last = first + bodies.len() as u64 - 1;
+        let mut verdicts = Vec::with_capacity(bodies.len());
+        for (sequence, body) in (first..).zip(bodies) {
+            assert!(
+                body.len() <= COMMAND_BYTES_MAX,
+                "a mode splits what is larger"
+            );
+            let items = if sequence == last {
+                items.clone()
+            } else {
+                Vec::new()
+            };
+            let envelope = Envelope {
+                origin: self.shared.in_flight.origin(),
+                sequence,
+                content: Content::Requests { items },
+            };
+            let (responder, verdict) = ProgressResponder::complete_only();
+            let command = Command(envelope.seal(&body));
+            let write = self.raft.write(command).with_leader(leadership(epoch.term));
+            self.counters.entries.fetch_add(1, Ordering::Relaxed);
+            if write.responder(responder).await.is_err() {
+                self.shared.in_flight.fail(last, &WriteError::Stopped);
+                return;
+            }
+            verdicts.push(verdict);
+        }
+        let shared = self.shared.clone();
+        self.tasks
+            .spawn(async move { watch(&shared, epoch, last, verdicts).await });
+    }
+}
+
+/// Waits for the verdicts on one set and tells the clients, where the apply worker doesn't.
+async fn watch<M: StateMachine>(
+    shared: &Shared<M>,
+    epoch: EpochId,
+    last: u64,
+    verdicts: Vec<Verdict>,
+) {
+    let mut outcome = Ok(());
+    for verdict in verdicts {
+        outcome = told(shared.node, verdict.await);
+        if outcome.is_err() {
+            shared.epochs.end(epoch).await;
+        }
+    }
+    // After an apply, the apply worker has answered; what is still there was skipped by it.
+    let skipped = || "it is committed, but this node's state skipped it".to_owned();
+    let error = outcome
+        .err()
+        .unwrap_or_else(|| WriteError::Unknown { cause: skipped() });
+    shared.in_flight.fail(last, &error);
+}
+
+/// The table at the head of this module.
+fn told<E>(
+    node: NodeId,
+    verdict: Result<ClientWriteResult<TypeConfig>, E>,
+) -> Result<(), WriteError> {
+    let unknown = |cause: &str| {
+        let cause = cause.to_owned();
+        Err(WriteError::Unknown { cause })
+    };
+    match verdict {
+        Ok(Ok(_applied)) => Ok(()),
+        Ok(Err(ClientWriteError::ForwardToLeader(to))) => {
+            match to.leader_id.map(node_id).filter(|leader| *leader != node) {
+                None => Err(WriteError::NotDone),
+                leader => Err(WriteError::NotLeader { leader }),
+            }
+        }
+        Ok(Err(ClientWriteError::LogEntryDiscarded(_))) => {
+            unknown("another leader took over before it was committed")
+        }
+        Ok(Err(error)) => unknown(&error.to_string()),
+        Err(_dropped) => unknown("the node stopped before it was committed"),
+    }
+}
+
+/// Keeps the type of a client's answer in one place.
+pub(crate) type AnswerOf<M> = Answer<<M as StateMachine>::Request, <M as StateMachine>::Reply>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use openraft::error::{ForwardReason, ForwardToLeader};
+    use tokio::sync::oneshot;
+
+    fn node(id: u64) -> NodeId {
+        NodeId::new(id).unwrap()
+    }
+
+    type Answered = Result<ClientWriteResult<TypeConfig>, oneshot::error::RecvError>;
+
+    fn forward(leader: Option<u64>) -> ForwardToLeader<TypeConfig> {
+        ForwardToLeader {
+            leader_id: leader,
+            leader_node: None,
+            reason: ForwardReason::NotLeader,
+        }
+    }
+
+    /// Rule 23: a refused proposal is definite; what was appended and lost is unknown.
+    #[test]
+    fn each_verdict_of_raft_has_its_meaning() {
+        let told = |verdict: Answered| told(node(1), verdict).unwrap_err();
+        let refused = |to| told(Ok(Err(ClientWriteError::ForwardToLeader(to))));
+        let leader = Some(node(2));
+        assert_eq!(refused(forward(Some(2))), WriteError::NotLeader { leader });
+        assert_eq!(refused(forward(None)), WriteError::NotDone);
+        assert_eq!(refused(forward(Some(1))), WriteError::NotDone);
+        let discarded = Ok(Err(ClientWriteError::LogEntryDiscarded(forward(Some(2)))));
+        assert!(matches!(told(discarded), WriteError::Unknown { .. }));
+        let (sender, dropped) = oneshot::channel();
+        drop(sender);
+        let dropped: Answered = dropped.blocking_recv();
+        assert!(matches!(told(dropped), WriteError::Unknown { .. }));
+    }
+}

@@ -1,0 +1,286 @@
+//! Requests that wait for the proposer.
+//!
+//! A request in here has certainly not been proposed: it can be withdrawn, or handed back to whoever queued
+//! it. Both count and bytes are bounded; a full queue answers at once.
+
+use crate::member::{Answer, Client};
+use crate::{Settings, WriteError};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+struct Waiting<Q, R> {
+    request: Q,
+    bytes: usize,
+    client: Client<Q, R>,
+}
+
+struct State<Q, R> {
+    /// By number: the order of arrival.
+    waiting: BTreeMap<u64, Waiting<Q, R>>,
+    next: u64,
+    bytes: usize,
+    /// Why nothing is taken in any more.
+    closed: Option<WriteError>,
+}
+
+/// The queue.
+pub(crate) struct Queue<Q, R> {
+    state: Mutex<State<Q, R>>,
+    /// Rung when something comes in.
+    filled: Notify,
+    requests_max: usize,
+    bytes_max: usize,
+    request_bytes_max: usize,
+}
+
+/// A place in the queue; dropping it withdraws a request that is still there.
+pub(crate) struct Ticket<'a, Q, R> {
+    queue: &'a Queue<Q, R>,
+    number: u64,
+    answer: oneshot::Receiver<Answer<Q, R>>,
+}
+
+impl<Q, R> Queue<Q, R> {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let state = State {
+            waiting: BTreeMap::new(),
+            next: 0,
+            bytes: 0,
+            closed: None,
+        };
+        Self {
+            state: Mutex::new(state),
+            filled: Notify::new(),
+            requests_max: settings.queue_requests_max,
+            bytes_max: settings.queue_bytes_max,
+            request_bytes_max: settings.request_bytes_max,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<Q, R>> {
+        // Map and sum change together without a panic in between.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a request of about `bytes` bytes.
+    pub(crate) fn push(&self, request: Q, bytes: usize) -> Result<Ticket<'_, Q, R>, WriteError> {
+        if bytes > self.request_bytes_max {
+            return Err(WriteError::TooLarge {
+                bytes: bytes as u64,
+                limit_bytes: self.request_bytes_max as u64,
+            });
+        }
+        let (client, answer) = oneshot::channel();
+        let number = {
+            let mut state = self.state();
+            if let Some(error) = &state.closed {
+                return Err(error.clone());
+            }
+            let fits = state.bytes.saturating_add(bytes) <= self.bytes_max;
+            if state.waiting.len() >= self.requests_max || (!fits && state.bytes > 0) {
+                return Err(WriteError::Overloaded);
+            }
+            state.take_in(request, bytes, client)
+        };
+        self.filled.notify_one();
+        Ok(Ticket {
+            queue: self,
+            number,
+            answer,
+        })
+    }
+
+    /// Waits until something waits. For one caller, the proposer.
+    pub(crate) async fn filled(&self) {
+        while self.len() == 0 {
+            self.filled.notified().await;
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.state().waiting.len()
+    }
+
+    /// Takes the oldest requests: up to `requests_max` of them, ending behind the one that reaches
+    /// `bytes_max`. A larger one than that travels alone.
+    pub(crate) fn gather(&self, requests_max: usize, bytes_max: usize) -> Vec<(Client<Q, R>, Q)> {
+        let mut state = self.state();
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        while taken.len() < requests_max && bytes < bytes_max {
+            let Some(entry) = state.waiting.first_entry() else {
+                break;
+            };
+            if bytes > 0 && entry.get().bytes > bytes_max {
+                break;
+            }
+            let waiting = entry.remove();
+            bytes += waiting.bytes;
+            state.bytes -= waiting.bytes;
+            taken.push((waiting.client, waiting.request));
+        }
+        taken
+    }
+
+    /// Hands everything back.
+    pub(crate) fn return_all(&self, error: &WriteError) {
+        let waiting = {
+            let mut state = self.state();
+            state.bytes = 0;
+            std::mem::take(&mut state.waiting)
+        };
+        for waiting in waiting.into_values() {
+            give_back(waiting.client, waiting.request, error);
+        }
+    }
+
+    /// Takes nothing in any more, and hands everything back.
+    pub(crate) fn close(&self, error: &WriteError) {
+        self.state().closed.get_or_insert_with(|| error.clone());
+        self.return_all(error);
+    }
+}
+
+/// A client that is gone doesn't want its request back.
+pub(crate) fn give_back<Q, R>(client: Client<Q, R>, request: Q, error: &WriteError) {
+    client.send(Answer::Back(request, error.clone())).ok();
+}
+
+impl<Q, R> State<Q, R> {
+    fn take_in(&mut self, request: Q, bytes: usize, client: Client<Q, R>) -> u64 {
+        self.next += 1;
+        self.bytes += bytes;
+        let waiting = Waiting {
+            request,
+            bytes,
+            client,
+        };
+        self.waiting.insert(self.next, waiting);
+        self.next
+    }
+}
+
+impl<Q, R> Ticket<'_, Q, R> {
+    /// Waits for the answer. At the deadline, a request that still waits is withdrawn: a definite answer.
+    pub(crate) async fn answer(mut self, since: Instant, deadline: Instant) -> Answer<Q, R> {
+        match tokio::time::timeout_at(deadline, &mut self.answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => unknown("the node stopped meanwhile"),
+            Err(_) if self.withdraw() => Answer::Outcome(Err(WriteError::Expired {
+                waited: since.elapsed(),
+            })),
+            Err(_) => match self.answer.try_recv() {
+                Ok(answer) => answer,
+                Err(_) => unknown("the time is over, and it is proposed"),
+            },
+        }
+    }
+
+    fn withdraw(&self) -> bool {
+        let mut state = self.queue.state();
+        let withdrawn = state.waiting.remove(&self.number);
+        if let Some(withdrawn) = &withdrawn {
+            state.bytes -= withdrawn.bytes;
+        }
+        withdrawn.is_some()
+    }
+}
+
+impl<Q, R> Drop for Ticket<'_, Q, R> {
+    fn drop(&mut self) {
+        self.withdraw();
+    }
+}
+
+fn unknown<Q, R>(cause: &str) -> Answer<Q, R> {
+    Answer::Outcome(Err(WriteError::Unknown {
+        cause: cause.to_owned(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    type Small = Queue<u32, u32>;
+
+    fn queue(requests_max: usize, bytes_max: usize) -> Small {
+        let settings = Settings {
+            queue_requests_max: requests_max,
+            queue_bytes_max: bytes_max,
+            ..Settings::default()
+        };
+        Queue::new(&settings)
+    }
+
+    fn requests(taken: Vec<(Client<u32, u32>, u32)>) -> Vec<u32> {
+        taken.into_iter().map(|(_, request)| request).collect()
+    }
+
+    #[test]
+    fn count_and_bytes_are_bounded() {
+        let queue = queue(2, 100);
+        let _first = queue.push(1, 60).unwrap();
+        assert!(matches!(queue.push(2, 60), Err(WriteError::Overloaded)));
+        let _second = queue.push(2, 40).unwrap();
+        assert!(matches!(queue.push(3, 0), Err(WriteError::Overloaded)));
+        let limit = Settings::default().request_bytes_max;
+        let error = queue.push(3, limit + 1).err().unwrap();
+        assert!(matches!(error, WriteError::TooLarge { .. }), "{error}");
+    }
+
+    #[test]
+    fn bytes_end_the_gathering_and_a_large_request_travels_alone() {
+        let queue = queue(100, 1000);
+        let sizes = [10, 30, 5, 200, 5, 5];
+        let tickets: Vec<_> = (0..)
+            .zip(sizes)
+            .map(|(n, bytes)| queue.push(n, bytes))
+            .collect();
+        assert!(tickets.iter().all(Result::is_ok));
+        assert_eq!(requests(queue.gather(100, 40)), [0, 1]);
+        assert_eq!(
+            requests(queue.gather(100, 40)),
+            [2],
+            "the large one is next"
+        );
+        assert_eq!(requests(queue.gather(100, 40)), [3]);
+        assert_eq!(requests(queue.gather(1, 40)), [4]);
+        drop(tickets);
+        assert_eq!(queue.len(), 0, "a dropped ticket withdraws its request");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_still_waits_at_the_deadline_is_certainly_not_done() {
+        let queue = queue(10, 1000);
+        let since = Instant::now();
+        let deadline = since + Duration::from_secs(3);
+        let waits = queue.push(1, 1).unwrap().answer(since, deadline).await;
+        let expired = WriteError::Expired {
+            waited: Duration::from_secs(3),
+        };
+        assert!(matches!(waits, Answer::Outcome(Err(error)) if error == expired));
+        assert_eq!(queue.len(), 0);
+        let ticket = queue.push(2, 1).unwrap();
+        let taken = queue.gather(1, 1);
+        let waits = ticket.answer(since, deadline).await;
+        assert!(matches!(
+            waits,
+            Answer::Outcome(Err(WriteError::Unknown { .. }))
+        ));
+        drop(taken);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_closed_queue_hands_back_and_takes_nothing() {
+        let queue = queue(10, 1000);
+        let ticket = queue.push(1, 1).unwrap();
+        queue.close(&WriteError::Stopped);
+        let now = Instant::now();
+        let back = ticket.answer(now, now).await;
+        assert!(matches!(back, Answer::Back(1, WriteError::Stopped)));
+        assert!(matches!(queue.push(1, 1), Err(WriteError::Stopped)));
+    }
+}

@@ -1,0 +1,43 @@
+//! What all parts of a running member share.
+
+use crate::member::{Contact, Epochs, InFlight, Retention, Side};
+use crate::{DirectoryId, EntryId, LogStore, MachineError, NodeId, Settings, StateMachine};
+use sqlrep_env::Env;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use tokio::sync::watch;
+
+/// One per member, behind an `Arc`.
+pub(crate) struct Shared<M: StateMachine> {
+    pub node: NodeId,
+    pub directory: DirectoryId,
+    pub machine: Arc<M>,
+    pub log: Arc<dyn LogStore>,
+    pub env: Env,
+    pub settings: Settings,
+    pub epochs: Epochs<M>,
+    pub in_flight: InFlight<M::Request, M::Reply>,
+    /// The state's own applied position, not openraft's (safety rule 16).
+    pub applied: watch::Sender<Option<EntryId>>,
+    /// `core`'s replicated state there.
+    pub side: watch::Sender<Arc<Side>>,
+    /// Why this node doesn't trust its state; none while it does.
+    pub out_of_service: watch::Sender<Option<String>>,
+    pub contact: Contact,
+    pub retention: Arc<Retention>,
+    /// Whether Raft runs: what it is told of snapshots changes then (safety rule 15).
+    pub started: AtomicBool,
+}
+
+impl<M: StateMachine> Shared<M> {
+    /// Takes this node out of service: it goes on acknowledging and voting, and answers nothing from its
+    /// state (safety rule 16).
+    pub(crate) fn quarantine(&self, error: &MachineError) {
+        tracing::error!(node = %self.node, %error, "this node's state can't be trusted, it serves nothing");
+        self.out_of_service.send_replace(Some(error.to_string()));
+    }
+
+    pub(crate) fn is_out_of_service(&self) -> bool {
+        self.out_of_service.borrow().is_some()
+    }
+}

@@ -1,0 +1,155 @@
+//! What a member knows of itself and its cluster, as plain data.
+
+use crate::member::{Member, Standing};
+use crate::raft::{entry_id, node_id};
+use crate::{ClusterId, DirectoryId, EntryId, LogIndex, NodeId, Peer, Role, StateMachine, Term};
+use openraft::Instant;
+use openraft::async_runtime::WatchReceiver;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// One member as another sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemberStatus {
+    /// How to reach it.
+    pub peer: Peer,
+    /// Whether it votes.
+    pub voter: bool,
+    /// What of its log the leader knows to be equal to its own; known on the leader only.
+    pub matched: Option<EntryId>,
+    /// Time since it last acknowledged the leader; known on the leader only, and not of the leader itself.
+    pub acknowledged: Option<Duration>,
+}
+
+/// Counts since the member started; each only grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Entries proposed here.
+    pub entries: u64,
+    /// Requests that went into them.
+    pub requests: u64,
+    /// The most requests in one entry.
+    pub gathered_max: u64,
+    /// Rounds that confirmed a leader for waiting reads.
+    pub read_rounds: u64,
+}
+
+/// A member's state at one moment; its parts may be a moment apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// This node.
+    pub node: NodeId,
+    /// Its data directory.
+    pub directory: DirectoryId,
+    /// Its cluster; zero before one is formed or joined.
+    pub cluster: ClusterId,
+    /// Its part.
+    pub role: Role,
+    /// Raft's term.
+    pub term: Term,
+    /// Who leads, if it is known.
+    pub leader: Option<NodeId>,
+    /// The last entry of the log.
+    pub last: Option<EntryId>,
+    /// The last one known to be committed.
+    pub committed: Option<EntryId>,
+    /// The last one applied to the state.
+    pub applied: Option<EntryId>,
+    /// What a restart begins from.
+    pub durable: Option<EntryId>,
+    /// The last entry that a power loss can't take.
+    pub log_durable: Option<EntryId>,
+    /// The last one deleted from the log.
+    pub purged: Option<EntryId>,
+    /// Nothing above it may be deleted.
+    pub floor: Option<LogIndex>,
+    /// All members.
+    pub members: BTreeMap<NodeId, MemberStatus>,
+    /// Requests that wait for the proposer.
+    pub waiting: usize,
+    /// Entries proposed here without a verdict.
+    pub in_flight: usize,
+    /// Time since the leader was last heard; none on a node that never followed one.
+    pub contact: Option<Duration>,
+    /// Why this node serves nothing, if so.
+    pub out_of_service: Option<String>,
+    /// Why Raft has stopped, if so: the process has to end.
+    pub failed: Option<String>,
+    /// Counts since the start.
+    pub counts: Counts,
+}
+
+impl<M: StateMachine> Member<M> {
+    /// What this member knows now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let shared = &self.inner.shared;
+        let standing = Standing::of(&self.inner.raft);
+        let log = shared.log.state();
+        let (committed, failed) = self.progress();
+        Status {
+            node: shared.node,
+            directory: shared.directory,
+            cluster: shared.side.borrow().cluster,
+            role: standing.role,
+            term: standing.term,
+            leader: standing.leader,
+            last: log.last,
+            committed,
+            applied: *shared.applied.borrow(),
+            durable: shared.machine.durable().id,
+            log_durable: shared.log.durable(),
+            purged: log.purged,
+            floor: shared.retention.floor(),
+            members: self.members(),
+            waiting: self.inner.queue.len(),
+            in_flight: *shared.in_flight.count().borrow(),
+            contact: shared.contact.age(),
+            out_of_service: shared.out_of_service.borrow().clone(),
+            failed,
+            counts: self.counts(),
+        }
+    }
+
+    fn progress(&self) -> (Option<EntryId>, Option<String>) {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let committed = metrics.local_committed.as_ref().map(entry_id);
+        let failed = metrics.running_state.as_ref().err();
+        (committed, failed.map(ToString::to_string))
+    }
+
+    /// The members that Raft works with, committed or not.
+    fn members(&self) -> BTreeMap<NodeId, MemberStatus> {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let members = metrics.membership_config.membership();
+        let voters: Vec<u64> = members.voter_ids().collect();
+        let status = |(id, peer): (&u64, &Peer)| {
+            let matched = metrics.replication.as_ref().and_then(|all| all.get(id));
+            let heard = metrics.heartbeat.as_ref().and_then(|all| all.get(id));
+            let status = MemberStatus {
+                peer: peer.clone(),
+                voter: voters.contains(id),
+                matched: matched.and_then(Option::as_ref).map(entry_id),
+                acknowledged: heard.and_then(Option::as_ref).map(|at| at.elapsed()),
+            };
+            (node_id(*id), status)
+        };
+        members.nodes().map(status).collect()
+    }
+
+    fn counts(&self) -> Counts {
+        let counters = &self.inner.counters;
+        Counts {
+            entries: counters.entries.load(Ordering::Relaxed),
+            requests: counters.requests.load(Ordering::Relaxed),
+            gathered_max: counters.gathered_max.load(Ordering::Relaxed),
+            read_rounds: self.inner.read_index.begun(),
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! `RaftNetworkV2` over [`Transport`]: what a leader or a candidate sends.
+//!
+//! Each client belongs to one peer and opens a link where it needs one. Small things (votes, heartbeats,
+//! leader transfer) share a link of the control lane that is kept, and is dropped with any failure or
+//! time-out, so that a late answer can't be taken for the next one. Append streams and snapshots have a link
+//! of their own each.
+
+use super::snapshot::{self, Carrier};
+use super::stream::stream;
+use super::wire::{Answer, Append, Ask, Ballot, ballot_in, transfer_in};
+use super::{RaftVote, TypeConfig, node_id};
+use crate::codec;
+use crate::member::Shared;
+use crate::{Lane, Link, NodeId, Peer, StateMachine, Transport, TransportError};
+use futures_util::Stream;
+use openraft::OptionalSend;
+use openraft::base::{BoxFuture, BoxStream};
+use openraft::error::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(super) type Rpc<T> = Result<T, RPCError<TypeConfig>>;
+
+/// Makes clients.
+pub(crate) struct Network<M: StateMachine> {
+    shared: Arc<Shared<M>>,
+    transport: Arc<dyn Transport>,
+}
+
+impl<M: StateMachine> Network<M> {
+    pub(crate) fn new(shared: Arc<Shared<M>>, transport: Arc<dyn Transport>) -> Self {
+        Self { shared, transport }
+    }
+
+    fn client(&self, node: u64, peer: &Peer, use_for: Use) -> Client<M> {
+        Client {
+            shared: self.shared.clone(),
+            transport: self.transport.clone(),
+            node: node_id(node),
+            peer: peer.clone(),
+            use_for,
+            control: None,
+        }
+    }
+}
+
+/// What openraft asked a client for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// Entries, votes, snapshots.
+    All,
+    /// One append request at a time, each waited for.
+    Heartbeats,
+}
+
+/// What this node says to one peer.
+pub(crate) struct Client<M: StateMachine> {
+    shared: Arc<Shared<M>>,
+    transport: Arc<dyn Transport>,
+    node: NodeId,
+    peer: Peer,
+    use_for: Use,
+    /// Kept between calls.
+    control: Option<Link>,
+}
+
+impl<M: StateMachine> RaftNetworkFactory<TypeConfig> for Network<M> {
+    type Network = Client<M>;
+
+    async fn new_client(&mut self, node: u64, peer: &Peer) -> Client<M> {
+        self.client(node, peer, Use::All)
+    }
+
+    async fn new_heartbeat_client(&mut self, node: u64, peer: &Peer) -> Client<M> {
+        self.client(node, peer, Use::Heartbeats)
+    }
+}
+
+/// Nothing gets there for now: openraft waits a little before it tries again.
+pub(super) fn unreachable(error: &(impl std::error::Error + 'static)) -> RPCError<TypeConfig> {
+    RPCError::Unreachable(Unreachable::new(error))
+}
+
+/// Something else went wrong: it may be tried again at once.
+fn failed(what: impl Into<String>) -> RPCError<TypeConfig> {
+    RPCError::Network(NetworkError::new(&io::Error::other(what.into())))
+}
+
+impl<M: StateMachine> Client<M> {
+    pub(super) fn shared(&self) -> &Arc<Shared<M>> {
+        &self.shared
+    }
+
+    pub(super) async fn connect(&self, lane: Lane) -> Result<Link, TransportError> {
+        let link = self.transport.connect(Some(self.node), &self.peer, lane);
+        link.await
+    }
+
+    /// Asks on the control lane.
+    async fn call(&mut self, ask: Ask, limit: Duration) -> Rpc<Answer> {
+        let kept = self.control.take();
+        match tokio::time::timeout(limit, self.exchange(kept, &ask)).await {
+            Ok(Ok((answer, link))) => {
+                self.control = Some(link);
+                Ok(answer)
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_elapsed) => {
+                let what = format!("node {} didn't answer within {limit:?}", self.node);
+                Err(failed(what))
+            }
+        }
+    }
+
+    async fn exchange(&self, kept: Option<Link>, ask: &Ask) -> Rpc<(Answer, Link)> {
+        let mut link = match kept {
+            Some(link) => link,
+            None => {
+                let link = self.connect(Lane::Control).await;
+                link.map_err(|error| unreachable(&error))?
+            }
+        };
+        let sent = link.sender.send(codec::encode(ask)).await;
+        sent.map_err(|error| unreachable(&error))?;
+        let frame = link.receiver.receive().await;
+        let frame = frame.map_err(|error| unreachable(&error))?;
+        let ended = || unreachable(&io::Error::from(io::ErrorKind::UnexpectedEof));
+        let answer = codec::decode(&frame.ok_or_else(ended)?);
+        Ok((answer.map_err(|error| failed(error.to_string()))?, link))
+    }
+}
+
+fn mismatch<T>(asked: &str) -> Rpc<T> {
+    Err(failed(format!("{asked} was answered with something else")))
+}
+
+fn meant<T>(result: Result<T, codec::CodecError>) -> Rpc<T> {
+    result.map_err(|error| failed(error.to_string()))
+}
+
+impl<M: StateMachine> RaftNetworkV2<TypeConfig> for Client<M> {
+    type SnapshotData = Carrier<M>;
+
+    async fn append_entries(
+        &mut self,
+        ask: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
+        let ask = Ask::Heartbeat(Append::out(ask));
+        match self.call(ask, option.soft_ttl()).await? {
+            Answer::Heartbeat(beat) => meant(beat.into_raft()),
+            _ => mismatch("a heartbeat"),
+        }
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Rpc<BoxStream<'s, Rpc<StreamAppendResult<TypeConfig>>>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        match self.use_for {
+            Use::Heartbeats => stream_append_sequential(self, input, option),
+            Use::All => Box::pin(async move { stream(self, input).await }),
+        }
+    }
+
+    async fn vote(
+        &mut self,
+        ask: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<VoteResponse<TypeConfig>> {
+        let ask = Ask::Vote(Ballot::out(&ask));
+        match self.call(ask, option.soft_ttl()).await? {
+            Answer::Vote {
+                vote,
+                granted,
+                last,
+            } => meant(ballot_in(vote, granted, last)),
+            _ => mismatch("a request for a vote"),
+        }
+    }
+
+    async fn pre_vote(
+        &mut self,
+        ask: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<VoteResponse<TypeConfig>> {
+        let ask = Ask::PreVote(Ballot::out(&ask));
+        match self.call(ask, option.soft_ttl()).await? {
+            Answer::Vote {
+                vote,
+                granted,
+                last,
+            } => meant(ballot_in(vote, granted, last)),
+            _ => mismatch("a request for a tentative vote"),
+        }
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: RaftVote,
+        snapshot: openraft::alias::SnapshotOf<TypeConfig, Carrier<M>>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        snapshot::send(self, vote, snapshot, cancel).await
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        ask: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<TransferLeaderResponse<TypeConfig>> {
+        let ask = Ask::transfer(&ask);
+        match self.call(ask, option.soft_ttl()).await? {
+            Answer::Transfer(answer) => meant(transfer_in(answer)),
+            _ => mismatch("a leader transfer"),
+        }
+    }
+}

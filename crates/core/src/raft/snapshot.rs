@@ -1,0 +1,294 @@
+//! Sending a snapshot and taking one in, chunk by chunk, with the whole held nowhere.
+//!
+//! ```text
+//!   leader:   Head ─ Chunk ─ Chunk ─ … ─ End ────────────►
+//!   follower: ◄──── Bytes(n) per chunk ── Bytes(n) while it verifies and installs ── Done | Failed
+//! ```
+//!
+//! A transfer ends when openraft cancels it, or when nothing was acknowledged for a while (safety rule 18);
+//! openraft's own limit for the whole isn't used, because no limit is right for every size.
+
+use super::network::{Client, unreachable};
+use super::wire::{Piece, Progress, leader_vote, snapshot_fits, stored};
+use super::{RaftVote, SnapshotMeta, TypeConfig, log_id, vote_in, vote_out};
+use crate::codec::{self, CodecError};
+use crate::member::{Shared, Side};
+use crate::raft::Raft;
+use crate::{
+    EntryEnd, EntryId, FrameReceiver, FrameSender, Lane, Link, MachineError, Retry, SnapshotSink,
+    SnapshotSource, StateMachine, TransportError, Vote,
+};
+use bytes::Bytes;
+use openraft::async_runtime::WatchReceiver;
+use openraft::error::{ReplicationClosed, StreamingError};
+use openraft::raft::SnapshotResponse;
+use sqlrep_env::Actor;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Chunks sent and not yet acknowledged.
+const WINDOW: u32 = 8;
+
+/// While it verifies and installs, a follower says so this often.
+const STILL_HERE: Duration = Duration::from_secs(1);
+
+/// A snapshot inside openraft.
+pub(crate) enum Carrier<M: StateMachine> {
+    /// Names a position; there is nothing to send.
+    Position,
+    /// To be sent.
+    Source(M::Source),
+    /// Received whole and verified.
+    Sink(M::Sink),
+}
+
+type Snapshot<M> = openraft::alias::SnapshotOf<TypeConfig, Carrier<M>>;
+
+/// Why a transfer failed.
+#[derive(Debug, thiserror::Error)]
+enum TransferError {
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    #[error("the link ended in the middle of a snapshot")]
+    Ended,
+    #[error("no byte of the snapshot was acknowledged for {0:?}")]
+    Stalled(Duration),
+    #[error("the follower can't take the snapshot: {0}")]
+    Failed(String),
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Runs blocking steps on a worker of their own, one after the other.
+struct Blocking<S>(Actor<S>);
+
+impl<S: Send + 'static> Blocking<S> {
+    async fn call<T: Send + 'static>(
+        &self,
+        step: impl FnOnce(&mut S) -> T + Send + 'static,
+    ) -> Result<T, TransferError> {
+        let (sender, receiver) = oneshot::channel();
+        let sent = self.0.send(move |state| {
+            sender.send(step(state)).ok();
+        });
+        assert_eq!(sent, Ok(()), "one step at a time");
+        receiver.await.map_err(|_| TransferError::Ended)
+    }
+}
+
+/// The leader's side.
+pub(super) async fn send<M: StateMachine>(
+    client: &Client<M>,
+    vote: RaftVote,
+    snapshot: Snapshot<M>,
+    cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+    let Carrier::Source(source) = snapshot.snapshot else {
+        let what = TransferError::Refused("a snapshot without a source can't be sent".to_owned());
+        return Err(unreachable(&what).into());
+    };
+    tokio::select! {
+        biased;
+        closed = cancel => Err(StreamingError::Closed(closed)),
+        sent = transfer(client, vote, source) => sent.map_err(|error| {
+            tracing::warn!(%error, "a snapshot was not delivered");
+            if let TransferError::Machine(error) = &error && error.retry == Retry::Useless {
+                client.shared().quarantine(error);
+            }
+            unreachable(&error).into()
+        }),
+    }
+}
+
+async fn transfer<M: StateMachine>(
+    client: &Client<M>,
+    vote: RaftVote,
+    source: M::Source,
+) -> Result<SnapshotResponse<TypeConfig>, TransferError> {
+    let shared = client.shared();
+    let EntryEnd { id, side } = source.end();
+    let id = id.ok_or_else(|| TransferError::Refused("an empty snapshot".to_owned()))?;
+    let _hold = shared.retention.hold(id.index);
+    let Link {
+        mut sender,
+        mut receiver,
+    } = client.connect(Lane::Snapshot).await?;
+    let vote = leader_vote(&vote);
+    put(&mut *sender, &Piece::Head { vote, id, side }).await?;
+    let executor = &*shared.env.executor;
+    let source = Blocking(Actor::start(executor, "snapshot-send", 4, source));
+    let stall = Duration::from_millis(shared.settings.snapshot_stall_ms);
+    let vote = stream(&mut *sender, &mut *receiver, &source, stall).await?;
+    Ok(SnapshotResponse::new(vote_in(vote)?))
+}
+
+/// Sends chunks while the window is open, reads progress else.
+async fn stream<S: SnapshotSource>(
+    sender: &mut dyn FrameSender,
+    receiver: &mut dyn FrameReceiver,
+    source: &Blocking<S>,
+    stall: Duration,
+) -> Result<Vote, TransferError> {
+    let (mut unacknowledged, mut ended) = (0u32, false);
+    loop {
+        if !ended && unacknowledged < WINDOW {
+            let chunk = source.call(SnapshotSource::next).await??;
+            ended = chunk.is_none();
+            let piece = chunk.map_or(Piece::End, Piece::Chunk);
+            let sent = tokio::time::timeout(stall, put(sender, &piece)).await;
+            sent.map_err(|_| TransferError::Stalled(stall))??;
+            unacknowledged += 1;
+            continue;
+        }
+        let frame = tokio::time::timeout(stall, receiver.receive()).await;
+        let frame = frame.map_err(|_| TransferError::Stalled(stall))??;
+        match codec::decode(&frame.ok_or(TransferError::Ended)?)? {
+            Progress::Bytes(_) => unacknowledged = unacknowledged.saturating_sub(1),
+            Progress::Done(vote) => return Ok(vote),
+            Progress::Failed(what) => return Err(TransferError::Failed(what)),
+        }
+    }
+}
+
+async fn put(sender: &mut dyn FrameSender, piece: &Piece) -> Result<(), TransferError> {
+    Ok(sender.send(codec::encode(piece)).await?)
+}
+
+/// The follower's side, for one link.
+pub(super) async fn receive<M: StateMachine>(link: Link, raft: Raft<M>, shared: Arc<Shared<M>>) {
+    let Link {
+        mut sender,
+        mut receiver,
+    } = link;
+    let taken = take_in(&mut *sender, &mut *receiver, &raft, &shared).await;
+    let outcome = match taken {
+        Ok(vote) => Progress::Done(vote),
+        Err(error) => {
+            tracing::warn!(%error, "a snapshot was not taken in");
+            Progress::Failed(error.to_string())
+        }
+    };
+    // The leader notices a link that ends without an outcome by itself.
+    sender.send(codec::encode(&outcome)).await.ok();
+    // Until the leader has read it and closes: dropping the link first could take the outcome with it.
+    let closing = tokio::time::timeout(STILL_HERE, receiver.receive());
+    closing.await.ok();
+}
+
+async fn take_in<M: StateMachine>(
+    sender: &mut dyn FrameSender,
+    receiver: &mut dyn FrameReceiver,
+    raft: &Raft<M>,
+    shared: &Arc<Shared<M>>,
+) -> Result<Vote, TransferError> {
+    let (vote, end) = head(next(receiver).await?, raft)?;
+    let meta = SnapshotMeta {
+        last_log_id: end.id.map(log_id),
+        last_membership: {
+            let side = Side::open(&end.side)?;
+            stored(side.members_at, side.members)?
+        },
+    };
+    let executor = &*shared.env.executor;
+    let sink = Blocking(Actor::start(executor, "snapshot-receive", 4, None));
+    let machine = shared.machine.clone();
+    sink.call(move |sink| begun(sink, machine.receive(end)))
+        .await??;
+    let mut bytes = 0u64;
+    loop {
+        match next(receiver).await? {
+            Piece::Chunk(chunk) => {
+                bytes += chunk.len() as u64;
+                sink.call(move |sink| written(sink, &chunk)).await??;
+                acknowledge(sender, bytes).await?;
+            }
+            Piece::End => break,
+            Piece::Head { .. } => {
+                return Err(TransferError::Refused("a second head".to_owned()));
+            }
+        }
+    }
+    let finish = async {
+        let sink = sink.call(completed).await??;
+        let snapshot = Snapshot::<M> {
+            meta,
+            snapshot: Carrier::Sink(sink),
+        };
+        let installed = raft.install_full_snapshot(vote_in(vote)?, snapshot).await;
+        let installed = installed.map_err(|fatal| TransferError::Refused(fatal.to_string()))?;
+        Ok(vote_out(&installed.vote))
+    };
+    alive_while(sender, bytes, finish).await
+}
+
+/// What the leader says it sends, if it can be true: openraft takes a contradiction for a corrupt cluster
+/// and panics.
+fn head<M: StateMachine>(piece: Piece, raft: &Raft<M>) -> Result<(Vote, EntryEnd), TransferError> {
+    let Piece::Head { vote, id, side } = piece else {
+        return Err(TransferError::Refused(
+            "a snapshot without a head".to_owned(),
+        ));
+    };
+    let metrics = raft.metrics();
+    let committed = metrics.borrow_watched().local_committed;
+    if !snapshot_fits(&vote, id, committed.as_ref()) {
+        return Err(contradiction(id, &vote));
+    }
+    let id = Some(id);
+    Ok((vote, EntryEnd { id, side }))
+}
+
+fn contradiction(id: EntryId, vote: &Vote) -> TransferError {
+    let term = vote.term;
+    TransferError::Refused(format!(
+        "a snapshot of entry {id} from a leader of term {term} contradicts what is committed here"
+    ))
+}
+
+fn begun<S>(sink: &mut Option<S>, made: Result<S, MachineError>) -> Result<(), MachineError> {
+    *sink = Some(made?);
+    Ok(())
+}
+
+fn written<S: SnapshotSink>(sink: &mut Option<S>, chunk: &Bytes) -> Result<(), MachineError> {
+    let sink = sink
+        .as_mut()
+        .expect("begun before, taken when it is complete");
+    sink.write(chunk)
+}
+
+fn completed<S: SnapshotSink>(sink: &mut Option<S>) -> Result<S, MachineError> {
+    let mut sink = sink.take().expect("completed once");
+    sink.complete()?;
+    Ok(sink)
+}
+
+/// Tells the leader every second that the work goes on.
+async fn alive_while<T>(
+    sender: &mut dyn FrameSender,
+    bytes: u64,
+    work: impl Future<Output = Result<T, TransferError>>,
+) -> Result<T, TransferError> {
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = tokio::time::sleep(STILL_HERE) => acknowledge(sender, bytes).await?,
+        }
+    }
+}
+
+async fn acknowledge(sender: &mut dyn FrameSender, bytes: u64) -> Result<(), TransferError> {
+    Ok(sender.send(codec::encode(&Progress::Bytes(bytes))).await?)
+}
+
+async fn next(receiver: &mut dyn FrameReceiver) -> Result<Piece, TransferError> {
+    let frame = receiver.receive().await?.ok_or(TransferError::Ended)?;
+    Ok(codec::decode(&frame)?)
+}

@@ -1,0 +1,182 @@
+//! Replication to one follower: a window of append requests under way on a link of its own.
+//!
+//! ```text
+//!   slot ─► pull the next request ─► encode ─► link ─► follower ─► answers in order ─► slot is free again
+//! ```
+//!
+//! The slot is taken *before* the request is pulled: while no slot is free, new entries gather and leave as
+//! one larger request. The first answer that refuses ends the stream; an answer can't reach another stream,
+//! because each has its own link. openraft waits between tries *inside* the requests it hands out, so the first
+//! one is pulled before the link is opened: a peer that refuses connections would be tried without a pause
+//! otherwise. Invariant 1: requests sent and not answered never exceed the window.
+
+use super::TypeConfig;
+use super::network::{Client, Rpc, unreachable};
+use super::wire::{Append, Appended};
+use crate::codec::{self, CodecError};
+use crate::{FrameReceiver, FrameSender, Lane, Link, Settings, StateMachine, TransportError};
+use futures_util::{Stream, StreamExt, stream};
+use openraft::base::BoxStream;
+use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
+use openraft::type_config::TypeConfigExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+enum StreamError {
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    #[error("the follower ended the stream")]
+    Ended,
+    #[error("the follower left an append request unanswered for {0:?}")]
+    Silent(Duration),
+}
+
+/// Both ends of a window.
+struct Window {
+    slots: Semaphore,
+    /// Sent and not answered.
+    unanswered: AtomicUsize,
+}
+
+/// Aborts the writing half with the reading one.
+struct Writer(openraft::alias::JoinHandleOf<TypeConfig, ()>);
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What the answers are read from.
+struct Answers {
+    receiver: Box<dyn FrameReceiver>,
+    writer: Writer,
+    window: Arc<Window>,
+    silence_max: Duration,
+    done: bool,
+}
+
+/// How long a request may be unanswered: long enough for a slow sync, too short to wait for TCP.
+fn silence_max(settings: &Settings) -> Duration {
+    Duration::from_millis(settings.election_timeout_max_ms.max(1000))
+}
+
+/// Sends `input` to the client's peer and answers the follower's answers.
+pub(super) async fn stream<'s, M, S>(
+    client: &'s mut Client<M>,
+    mut input: S,
+) -> Rpc<BoxStream<'s, Rpc<StreamAppendResult<TypeConfig>>>>
+where
+    M: StateMachine,
+    S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+{
+    let Some(first) = input.next().await else {
+        return Ok(Box::pin(stream::empty()));
+    };
+    let input = stream::iter([first]).chain(input);
+    let settings = &client.shared().settings;
+    let (window, silence_max) = (settings.replication_window, silence_max(settings));
+    let link = tokio::time::timeout(silence_max, client.connect(Lane::Append)).await;
+    let silent = |_| unreachable(&StreamError::Silent(silence_max));
+    let Link { sender, receiver } = link.map_err(silent)?.map_err(|error| unreachable(&error))?;
+    let window = Arc::new(Window {
+        slots: Semaphore::new(window),
+        unanswered: AtomicUsize::new(0),
+    });
+    let answers = Answers {
+        receiver,
+        writer: Writer(TypeConfig::spawn(write_all(sender, input, window.clone()))),
+        window,
+        silence_max,
+        done: false,
+    };
+    Ok(Box::pin(stream::unfold(answers, Answers::next)))
+}
+
+async fn write_all<S>(mut sender: Box<dyn FrameSender>, mut input: S, window: Arc<Window>)
+where
+    S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+{
+    loop {
+        let Ok(slot) = window.slots.acquire().await else {
+            return;
+        };
+        slot.forget();
+        let Some(request) = input.next().await else {
+            return;
+        };
+        window.unanswered.fetch_add(1, Ordering::AcqRel);
+        let frame = codec::encode(&Append::out(request));
+        if sender.send(frame).await.is_err() {
+            // The reading half sees the same broken link and reports it.
+            return;
+        }
+    }
+}
+
+impl Answers {
+    async fn next(mut self) -> Option<(Rpc<StreamAppendResult<TypeConfig>>, Self)> {
+        if self.done {
+            return None;
+        }
+        match self.answer().await {
+            Ok(Some(answer)) => {
+                self.window.unanswered.fetch_sub(1, Ordering::AcqRel);
+                self.window.slots.add_permits(1);
+                self.done = answer.is_err();
+                Some((Ok(answer), self))
+            }
+            Ok(None) => None,
+            Err(error) => {
+                self.done = true;
+                Some((Err(unreachable(&error)), self))
+            }
+        }
+    }
+
+    /// The next answer; none once all requests are answered and no more come.
+    async fn answer(&mut self) -> Result<Option<StreamAppendResult<TypeConfig>>, StreamError> {
+        let frame = {
+            let waited = silence(&self.window, self.silence_max);
+            tokio::select! {
+                biased;
+                frame = self.receiver.receive() => frame?,
+                () = waited => return Err(StreamError::Silent(self.silence_max)),
+            }
+        };
+        let Some(frame) = frame else {
+            let all_answered = self.window.unanswered.load(Ordering::Acquire) == 0;
+            let regular = self.writer.0.is_finished() && all_answered;
+            return if regular {
+                Ok(None)
+            } else {
+                Err(StreamError::Ended)
+            };
+        };
+        if self.window.unanswered.load(Ordering::Acquire) == 0 {
+            let what = "an answer to no request".to_owned();
+            return Err(CodecError::Meaning(what).into());
+        }
+        Ok(Some(codec::decode::<Appended>(&frame)?.into_raft()?))
+    }
+}
+
+/// Returns when requests were unanswered during a whole `limit`, and no answer came (the caller's wait for
+/// one ends this).
+async fn silence(window: &Window, limit: Duration) {
+    let mut before = false;
+    loop {
+        let now = window.unanswered.load(Ordering::Acquire) > 0;
+        if before && now {
+            return;
+        }
+        before = now;
+        tokio::time::sleep(limit).await;
+    }
+}

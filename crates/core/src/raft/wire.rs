@@ -1,0 +1,355 @@
+//! What members say to each other for Raft, in our own types: an upgrade of openraft changes no byte here.
+//!
+//! | lane | asks | answers |
+//! | --- | --- | --- |
+//! | append | [`Append`], a window of them | [`Appended`], in order; the link ends after the first refusal |
+//! | control | [`Ask`] | [`Answer`], one at a time |
+//! | snapshot | [`Piece`]: head, chunks, end | [`Progress`]: acknowledged bytes, then the outcome |
+//!
+//! Invariant 1: entries of one [`Append`] follow each other and its `previous` without a hole, checked where
+//! the bytes come in, because openraft trusts it.
+
+use super::{LogId, Membership, RaftEntry, RaftVote, TypeConfig, entry_id, log_id, node_id};
+use super::{vote_in, vote_out};
+use crate::codec::{self, CodecError};
+use crate::{Entry, EntryId, LogIndex, NodeId, Payload, Peer, Vote};
+use bytes::Bytes;
+use openraft::EntryPayload;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, StreamAppendResult,
+    TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The members as the log, the side state and snapshots keep them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Members {
+    /// Voters; two sets while a change of them is under way (Raft's joint consensus).
+    pub voters: Vec<BTreeSet<NodeId>>,
+    /// All members; those that are no voters are learners.
+    pub peers: BTreeMap<NodeId, Peer>,
+}
+
+impl Members {
+    pub(crate) fn out(members: &openraft::Membership<u64, Peer>) -> Self {
+        let ids = |set: &BTreeSet<u64>| set.iter().copied().map(node_id).collect();
+        Self {
+            voters: members.get_joint_config().iter().map(ids).collect(),
+            peers: members
+                .nodes()
+                .map(|(id, peer)| (node_id(*id), peer.clone()))
+                .collect(),
+        }
+    }
+
+    pub(crate) fn into_raft(self) -> Result<openraft::Membership<u64, Peer>, CodecError> {
+        let ids = |set: BTreeSet<NodeId>| set.into_iter().map(NodeId::get).collect();
+        let voters: Vec<BTreeSet<u64>> = self.voters.into_iter().map(ids).collect();
+        let peers: BTreeMap<u64, Peer> = self
+            .peers
+            .into_iter()
+            .map(|(id, peer)| (id.get(), peer))
+            .collect();
+        openraft::Membership::new(voters, peers)
+            .map_err(|error| CodecError::Meaning(format!("members that can't be: {error}")))
+    }
+}
+
+pub(super) fn stored(at: Option<EntryId>, members: Members) -> Result<Membership, CodecError> {
+    Ok(Membership::new(at.map(log_id), members.into_raft()?))
+}
+
+pub(super) fn entry_out(entry: RaftEntry) -> Entry {
+    let payload = match entry.payload {
+        EntryPayload::Blank => Payload::Blank,
+        EntryPayload::Normal(command) => Payload::Command(command.0),
+        EntryPayload::Membership(members) => {
+            Payload::Membership(codec::encode(&Members::out(&members)))
+        }
+    };
+    Entry {
+        id: entry_id(&entry.log_id),
+        payload,
+    }
+}
+
+pub(super) fn entry_in(entry: Entry) -> Result<RaftEntry, CodecError> {
+    let payload = match entry.payload {
+        Payload::Blank => EntryPayload::Blank,
+        Payload::Command(bytes) => EntryPayload::Normal(super::Command(bytes)),
+        Payload::Membership(bytes) => {
+            EntryPayload::Membership(codec::decode::<Members>(&bytes)?.into_raft()?)
+        }
+    };
+    Ok(RaftEntry {
+        log_id: log_id(entry.id),
+        payload,
+    })
+}
+
+/// AppendEntries (Raft, figure 2); without entries, a heartbeat or news of what is committed.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Append {
+    vote: Vote,
+    previous: Option<EntryId>,
+    entries: Vec<Entry>,
+    committed: Option<EntryId>,
+}
+
+impl Append {
+    pub(super) fn out(ask: AppendEntriesRequest<TypeConfig>) -> Self {
+        Self {
+            vote: vote_out(&ask.vote),
+            previous: ask.prev_log_id.as_ref().map(entry_id),
+            entries: ask.entries.into_iter().map(entry_out).collect(),
+            committed: ask.leader_commit.as_ref().map(entry_id),
+        }
+    }
+
+    pub(super) fn into_raft(self) -> Result<AppendEntriesRequest<TypeConfig>, CodecError> {
+        self.check()?;
+        Ok(AppendEntriesRequest {
+            vote: vote_in(self.vote)?,
+            prev_log_id: self.previous.map(log_id),
+            entries: self
+                .entries
+                .into_iter()
+                .map(entry_in)
+                .collect::<Result<_, _>>()?,
+            leader_commit: self.committed.map(log_id),
+        })
+    }
+
+    /// Invariant 1.
+    fn check(&self) -> Result<(), CodecError> {
+        let mut next = self.previous.map_or(LogIndex(0), |id| id.index.next());
+        let mut term = self.previous.map(|id| id.term);
+        for Entry { id, .. } in &self.entries {
+            if id.index != next || Some(id.term) < term || id.term > self.vote.term {
+                let leader = self.vote.term;
+                return Err(CodecError::Meaning(format!(
+                    "entry {id} where {next} of a leader of term {leader} belongs"
+                )));
+            }
+            (next, term) = (id.index.next(), Some(id.term));
+        }
+        Ok(())
+    }
+}
+
+/// The answer to one [`Append`] of a window.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Appended {
+    /// On disk up to here, equal to the leader's log.
+    Matching(Option<EntryId>),
+    /// No such entry here: the leader has to step back.
+    Conflict(EntryId),
+    /// A newer term is known here.
+    HigherVote(Vote),
+}
+
+impl Appended {
+    pub(super) fn out(result: &StreamAppendResult<TypeConfig>) -> Self {
+        match result {
+            Ok(id) => Self::Matching(id.as_ref().map(entry_id)),
+            Err(StreamAppendError::Conflict(id)) => Self::Conflict(entry_id(id)),
+            Err(StreamAppendError::HigherVote(vote)) => Self::HigherVote(vote_out(vote)),
+        }
+    }
+
+    pub(super) fn into_raft(self) -> Result<StreamAppendResult<TypeConfig>, CodecError> {
+        Ok(match self {
+            Self::Matching(id) => Ok(id.map(log_id)),
+            Self::Conflict(id) => Err(StreamAppendError::Conflict(log_id(id))),
+            Self::HigherVote(vote) => Err(StreamAppendError::HigherVote(vote_in(vote)?)),
+        })
+    }
+}
+
+/// RequestVote, real or tentative.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Ballot {
+    vote: Vote,
+    last: Option<EntryId>,
+    transfer: bool,
+}
+
+impl Ballot {
+    pub(super) fn out(ask: &VoteRequest<TypeConfig>) -> Self {
+        Self {
+            vote: vote_out(&ask.vote),
+            last: ask.last_log_id.as_ref().map(entry_id),
+            transfer: ask.leadership_transfer,
+        }
+    }
+
+    pub(super) fn into_raft(self) -> Result<VoteRequest<TypeConfig>, CodecError> {
+        let mut ask = VoteRequest::new(vote_in(self.vote)?, self.last.map(log_id));
+        ask.leadership_transfer = self.transfer;
+        Ok(ask)
+    }
+}
+
+/// Asked on the control lane.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Ask {
+    Heartbeat(Append),
+    Vote(Ballot),
+    PreVote(Ballot),
+    Transfer {
+        from: Vote,
+        to: NodeId,
+        last: Option<EntryId>,
+    },
+}
+
+impl Ask {
+    pub(super) fn transfer(ask: &TransferLeaderRequest<TypeConfig>) -> Self {
+        Self::Transfer {
+            from: vote_out(ask.from_leader()),
+            to: node_id(*ask.to_node_id()),
+            last: ask.last_log_id().map(entry_id),
+        }
+    }
+}
+
+/// Answered on the control lane.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Answer {
+    Heartbeat(Beat),
+    Vote {
+        vote: Vote,
+        granted: bool,
+        last: Option<EntryId>,
+    },
+    Transfer(Result<(), NotTaken>),
+}
+
+/// The answer to one append request on the control lane.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Beat {
+    Success,
+    Partial(Option<EntryId>),
+    Conflict,
+    HigherVote(Vote),
+}
+
+impl Beat {
+    pub(super) fn out(answer: &AppendEntriesResponse<TypeConfig>) -> Self {
+        match answer {
+            AppendEntriesResponse::Success => Self::Success,
+            AppendEntriesResponse::PartialSuccess(id) => Self::Partial(id.as_ref().map(entry_id)),
+            AppendEntriesResponse::Conflict => Self::Conflict,
+            AppendEntriesResponse::HigherVote(vote) => Self::HigherVote(vote_out(vote)),
+        }
+    }
+
+    pub(super) fn into_raft(self) -> Result<AppendEntriesResponse<TypeConfig>, CodecError> {
+        Ok(match self {
+            Self::Success => AppendEntriesResponse::Success,
+            Self::Partial(id) => AppendEntriesResponse::PartialSuccess(id.map(log_id)),
+            Self::Conflict => AppendEntriesResponse::Conflict,
+            Self::HigherVote(vote) => AppendEntriesResponse::HigherVote(vote_in(vote)?),
+        })
+    }
+}
+
+/// Why a node that was asked to lead doesn't.
+#[derive(Serialize, Deserialize)]
+pub(super) enum NotTaken {
+    VoteChanged {
+        expected: Vote,
+        actual: Vote,
+    },
+    NotFlushed {
+        expected: Option<EntryId>,
+        actual: Option<EntryId>,
+    },
+}
+
+pub(super) fn transfer_out(answer: &TransferLeaderResponse<TypeConfig>) -> Answer {
+    Answer::Transfer(match answer {
+        Ok(()) => Ok(()),
+        Err(TransferLeaderError::VoteChanged { expected, actual }) => Err(NotTaken::VoteChanged {
+            expected: vote_out(expected),
+            actual: vote_out(actual),
+        }),
+        Err(TransferLeaderError::LogNotFlushed { expected, actual }) => Err(NotTaken::NotFlushed {
+            expected: expected.as_ref().map(entry_id),
+            actual: actual.as_ref().map(entry_id),
+        }),
+    })
+}
+
+pub(super) fn transfer_in(
+    answer: Result<(), NotTaken>,
+) -> Result<TransferLeaderResponse<TypeConfig>, CodecError> {
+    Ok(match answer {
+        Ok(()) => Ok(()),
+        Err(NotTaken::VoteChanged { expected, actual }) => Err(TransferLeaderError::VoteChanged {
+            expected: vote_in(expected)?,
+            actual: vote_in(actual)?,
+        }),
+        Err(NotTaken::NotFlushed { expected, actual }) => Err(TransferLeaderError::LogNotFlushed {
+            expected: expected.map(log_id),
+            actual: actual.map(log_id),
+        }),
+    })
+}
+
+pub(super) fn ballot_out(answer: &VoteResponse<TypeConfig>) -> Answer {
+    Answer::Vote {
+        vote: vote_out(&answer.vote),
+        granted: answer.vote_granted,
+        last: answer.last_log_id.as_ref().map(entry_id),
+    }
+}
+
+pub(super) fn ballot_in(
+    vote: Vote,
+    granted: bool,
+    last: Option<EntryId>,
+) -> Result<VoteResponse<TypeConfig>, CodecError> {
+    Ok(VoteResponse::new(vote_in(vote)?, last.map(log_id), granted))
+}
+
+/// One frame of a snapshot on its way to a follower.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Piece {
+    /// Who sends it, and what it will show.
+    Head {
+        vote: Vote,
+        id: EntryId,
+        side: Bytes,
+    },
+    /// The next bytes.
+    Chunk(Bytes),
+    /// That was all.
+    End,
+}
+
+/// What the follower says meanwhile.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Progress {
+    /// Taken in so far; repeated while the whole is verified and installed.
+    Bytes(u64),
+    /// Installed, or refused because of this newer vote.
+    Done(Vote),
+    /// It can't be taken; the message is for the leader's log.
+    Failed(String),
+}
+
+/// The sender's vote, in both languages.
+pub(super) fn leader_vote(vote: &RaftVote) -> Vote {
+    vote_out(vote)
+}
+
+/// The highest log id that a leader with this vote can own.
+pub(super) fn snapshot_fits(vote: &Vote, id: EntryId, committed: Option<&LogId>) -> bool {
+    let newer = committed.is_none_or(|committed| {
+        let committed = entry_id(committed);
+        id <= committed || id.index > committed.index
+    });
+    id.term <= vote.term && newer
+}

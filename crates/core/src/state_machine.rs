@@ -1,0 +1,266 @@
+//! The seam of the modes: what Raft needs of a replicated state, and what a leader asks of it before it proposes.
+//!
+//! ```text
+//!            writer worker (leader only)                      apply worker (every node)
+//!   run ─ run ─ run ─ seal ──► envelope ──► log, quorum ──► prepare ─► finish ──► replies go out
+//!    │ page: executes now, replies held        statement: executes here │
+//!    └ statement: encodes                      page, own set: nothing   └ one entry end with its side state
+//! ```
+
+use crate::{EntryId, NodeId, Retry, Term, WriteError};
+use bytes::Bytes;
+use std::error::Error;
+use std::sync::Arc;
+
+/// Names one leadership of one process: nothing computed in it outlives it (safety rules 22 to 24).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochId {
+    /// Raft term.
+    pub term: Term,
+    /// This node.
+    pub node: NodeId,
+    /// Counts the writer epochs of this process in this term.
+    pub epoch: u64,
+}
+
+/// What became of a request on the leader.
+#[derive(Debug)]
+pub enum Step<R> {
+    /// It is in the next command; the reply comes from [`Applied::Replies`] (statement mode).
+    Encoded,
+    /// Executed and in the next command; the reply is held until that is applied (page mode).
+    Executed {
+        /// For the client.
+        reply: R,
+        /// What keyed retries get, encoded, at most 1 KiB (safety rule 29).
+        key_reply: Option<Bytes>,
+    },
+    /// Needs no entry; may leave once everything sealed before it is applied *and* a read-index round begun
+    /// later has confirmed the leader (safety rule 25).
+    Answered(R),
+    /// Certainly never happens.
+    Refused(WriteError),
+}
+
+/// The writer's side of one leadership, owned by the writer worker.
+///
+/// Duties of an implementation:
+/// 1. No call proposes, waits for Raft or answers a client.
+/// 2. The order of `run` is the order in the log.
+/// 3. Dropping it is the abort: the writer connection is closed, then the speculation dropped (safety rule 24);
+///    the state is at its newest entry end afterwards.
+/// 4. Several bodies from one `seal` are one split set (safety rule 26).
+pub trait Epoch: Send {
+    /// A client's request.
+    type Request;
+    /// Its answer.
+    type Reply;
+
+    /// Takes in one request.
+    fn run(&mut self, request: Self::Request) -> Step<Self::Reply>;
+
+    /// Everything taken in since the last call as commands in order; empty if there is nothing to replicate.
+    fn seal(&mut self) -> Vec<Bytes>;
+}
+
+/// Ends whatever an epoch is running, from another thread, so that an abort doesn't wait for it.
+pub trait Interrupt: Send + Sync {
+    /// The running call returns soon with a refusal; later ones are refused at once.
+    fn interrupt(&self);
+}
+
+/// One command that Raft committed.
+#[derive(Debug)]
+pub struct Committed<'a> {
+    /// Where it stands.
+    pub id: EntryId,
+    /// Made by [`Epoch::seal`] on some node.
+    pub body: &'a Bytes,
+    /// Items whose idempotency key was already done and that mustn't be executed; empty: none (statement mode).
+    pub skip: &'a [bool],
+}
+
+/// What applying a command gave, equal on every node.
+#[derive(Debug)]
+pub enum Applied<R> {
+    /// Executed here: one reply per item.
+    Replies(Vec<R>),
+    /// Page set taken over; the replies are the held ones.
+    Accepted,
+    /// Page set that doesn't continue the tail: nothing happened, on any node (safety rule 22).
+    Refused,
+    /// A part of a split set; the verdict comes with the last one.
+    Part,
+}
+
+/// Which state a snapshot shows (safety rule 15).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The durable position: what Raft is told before it has started, and what allows a purge.
+    Durable,
+    /// The newest entry end that may be sent.
+    Newest,
+}
+
+/// An entry end: the last entry and `core`'s side state of it (membership, settings). `id` is none before the first entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EntryEnd {
+    /// Last applied entry.
+    pub id: Option<EntryId>,
+    /// Opaque to the state machine; kept and restored with this very state (safety rule 5).
+    pub side: Bytes,
+}
+
+/// A failure of this node alone: disk, memory, corruption. No answer may be derived from it (safety rule 36).
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("this node can't follow the log: {source}")]
+pub struct MachineError {
+    /// What failed.
+    pub source: Arc<dyn Error + Send + Sync>,
+    /// Whether doing the same again may work.
+    pub retry: Retry,
+}
+
+impl MachineError {
+    /// Wraps an error of the state machine's own crate.
+    pub fn new(source: impl Error + Send + Sync + 'static, retry: Retry) -> Self {
+        Self {
+            source: Arc::new(source),
+            retry,
+        }
+    }
+}
+
+/// A state that follows the log.
+///
+/// Duties of an implementation:
+/// 1. `prepare` then `finish`, or `finish` alone for an entry without a command, comes once per entry, in log
+///    order, from one worker. An entry at or below the newest end is refused by assertion.
+/// 2. Nothing of an entry is visible, pinned, checkpointed or sent before its `finish` (safety rule 4).
+/// 3. The result is a function of the log and the side state alone.
+/// 4. `Err` is node-local; `core` takes this node out of service and derives no answer from it.
+/// 5. `prepare` of an entry of another leadership than a live epoch's is called only after that epoch was dropped.
+/// 6. After a restart the applied end is the durable one.
+/// 7. `checkpoint` never passes `log_durable` and stays below an unfinished split set.
+/// 8. All calls but those of `prepare`, `finish` and `install` may come from any thread, beside each other.
+pub trait StateMachine: Send + Sync + 'static {
+    /// A client's request.
+    type Request: Send + 'static;
+    /// Its answer.
+    type Reply: Send + 'static;
+    /// Leader's side.
+    type Epoch: Epoch<Request = Self::Request, Reply = Self::Reply> + 'static;
+    /// A snapshot to send.
+    type Source: SnapshotSource;
+    /// A snapshot being received.
+    type Sink: SnapshotSink;
+
+    /// Bytes with which another node forwards a request to the leader.
+    fn encode_request(&self, request: &Self::Request) -> Bytes;
+
+    /// About how many bytes it adds to a command: what the bounds of queues and commands count.
+    fn request_bytes(&self, request: &Self::Request) -> usize {
+        self.encode_request(request).len()
+    }
+
+    /// Reads them back.
+    ///
+    /// # Errors
+    ///
+    /// Bytes from a peer that are no request; bounded, never a panic.
+    fn decode_request(&self, bytes: &[u8]) -> Result<Self::Request, MachineError>;
+
+    /// Bytes of a reply for the way back.
+    fn encode_reply(&self, reply: &Self::Reply) -> Bytes;
+
+    /// Reads them back.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode_request`](Self::decode_request).
+    fn decode_reply(&self, bytes: &[u8]) -> Result<Self::Reply, MachineError>;
+
+    /// Begins an epoch on the applied end; the previous one has been dropped.
+    fn lead(&self, epoch: EpochId) -> (Self::Epoch, Box<dyn Interrupt>);
+
+    /// Executes or copies a command; invisible until `finish`.
+    ///
+    /// # Errors
+    ///
+    /// Node-local (duty 4).
+    fn prepare(&self, command: Committed<'_>) -> Result<Applied<Self::Reply>, MachineError>;
+
+    /// Makes the entry's end the applied one.
+    ///
+    /// # Errors
+    ///
+    /// Node-local (duty 4).
+    fn finish(&self, end: EntryEnd) -> Result<(), MachineError>;
+
+    /// The applied end.
+    fn applied(&self) -> EntryEnd;
+
+    /// The end that a restart begins from.
+    fn durable(&self) -> EntryEnd;
+
+    /// Makes a newer end durable if it is time, or if `now` asks for it, and returns the durable one.
+    ///
+    /// # Errors
+    ///
+    /// Node-local; a full disk is [`Retry::Safe`].
+    fn checkpoint(&self, log_durable: EntryId, now: bool) -> Result<EntryEnd, MachineError>;
+
+    /// Opens a snapshot; none if no entry was ever applied.
+    ///
+    /// # Errors
+    ///
+    /// Node-local.
+    fn snapshot(&self, which: Which) -> Result<Option<Self::Source>, MachineError>;
+
+    /// Begins to receive one that will show `end`.
+    ///
+    /// # Errors
+    ///
+    /// Node-local; a full disk is [`Retry::Safe`].
+    fn receive(&self, end: EntryEnd) -> Result<Self::Sink, MachineError>;
+
+    /// Switches to a complete snapshot in one atomic, durable step (safety rule 3). The epoch was dropped before.
+    ///
+    /// # Errors
+    ///
+    /// Node-local; then nothing has changed.
+    fn install(&self, sink: Self::Sink) -> Result<(), MachineError>;
+}
+
+/// A pinned state, read chunk by chunk.
+pub trait SnapshotSource: Send + Sync + 'static {
+    /// What it shows.
+    fn end(&self) -> EntryEnd;
+
+    /// The next chunk, at most 256 KiB; none at the end.
+    ///
+    /// # Errors
+    ///
+    /// Node-local: a page that reads back wrong is never sent (safety rule 7).
+    fn next(&mut self) -> Result<Option<Bytes>, MachineError>;
+}
+
+/// A state under way; dropping it removes what was received.
+pub trait SnapshotSink: Send + Sync + 'static {
+    /// What it will show.
+    fn end(&self) -> EntryEnd;
+
+    /// Takes the next chunk.
+    ///
+    /// # Errors
+    ///
+    /// Node-local, or bytes that are no snapshot.
+    fn write(&mut self, chunk: &[u8]) -> Result<(), MachineError>;
+
+    /// Verifies and syncs the whole.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
+    fn complete(&mut self) -> Result<(), MachineError>;
+}

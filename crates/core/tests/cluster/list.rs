@@ -1,0 +1,385 @@
+//! A replicated list of lines in both ways a mode can work: executed on apply, or executed ahead by the
+//! leader and fenced by a predecessor. It asserts what `core` owes it.
+
+use bytes::Bytes;
+use sqlrep_core::{
+    Applied, Committed, EntryEnd, EntryId, Epoch, EpochId, Interrupt, MachineError, Retry,
+    SnapshotSink, SnapshotSource, StateMachine, Step, Which, WriteError,
+};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// How commands come about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// The log carries requests, every node executes them (as statement mode).
+    Late,
+    /// The leader executes, the log carries results and names their predecessor (as page mode).
+    Ahead,
+}
+
+/// Names an accepted set: term, epoch, sequence.
+type Tail = (u64, u64, u64);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) lines: Vec<String>,
+    pub(crate) tail: Tail,
+    pub(crate) end: EntryEnd,
+}
+
+#[derive(Default)]
+struct Inner {
+    applied: State,
+    /// Lines prepared, not finished.
+    next: Option<(Vec<String>, Tail)>,
+    durable: State,
+    live: Option<EpochId>,
+}
+
+/// The state machine.
+pub(crate) struct List {
+    style: Style,
+    inner: Arc<Mutex<Inner>>,
+    /// Calls of prepare that fail from now on, and whether they may be tried again.
+    pub(crate) failing: Mutex<Option<(u64, Retry)>>,
+    pub(crate) epochs: AtomicU64,
+    pub(crate) checkpoints: AtomicBool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap()
+}
+
+impl List {
+    pub(crate) fn new(style: Style) -> Self {
+        Self::on(style, State::default())
+    }
+
+    /// A restarted one: only what was durable is there.
+    pub(crate) fn on(style: Style, durable: State) -> Self {
+        let inner = Inner {
+            applied: durable.clone(),
+            durable,
+            ..Inner::default()
+        };
+        Self {
+            style,
+            inner: Arc::new(Mutex::new(inner)),
+            failing: Mutex::new(None),
+            epochs: AtomicU64::new(0),
+            checkpoints: AtomicBool::new(true),
+        }
+    }
+
+    pub(crate) fn lines(&self) -> Vec<String> {
+        lock(&self.inner).applied.lines.clone()
+    }
+
+    pub(crate) fn durable_state(&self) -> State {
+        lock(&self.inner).durable.clone()
+    }
+}
+
+fn error(what: &str, retry: Retry) -> MachineError {
+    MachineError::new(io::Error::other(what.to_owned()), retry)
+}
+
+/// What a client asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// Adds a line; the reply is the number of lines.
+    Push(String),
+    /// The lines, as the leader's writer sees them.
+    Show,
+}
+
+/// The leader's side.
+pub(crate) struct ListEpoch {
+    style: Style,
+    id: EpochId,
+    inner: Arc<Mutex<Inner>>,
+    ahead: Vec<String>,
+    tail: Tail,
+    sealed: u64,
+    waiting: Vec<String>,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Epoch for ListEpoch {
+    type Request = Ask;
+    type Reply = String;
+
+    fn run(&mut self, request: Ask) -> Step<String> {
+        if self.stopped.load(Ordering::Acquire) {
+            return Step::Refused(WriteError::NotDone);
+        }
+        match request {
+            Ask::Push(line) if line.contains('\n') => Step::Refused(WriteError::Unsupported {
+                what: "a line has no line break".to_owned(),
+            }),
+            Ask::Push(line) => {
+                self.waiting.push(line.clone());
+                self.ahead.push(line);
+                match self.style {
+                    Style::Late => Step::Encoded,
+                    Style::Ahead => Step::Executed {
+                        reply: self.ahead.len().to_string(),
+                        key_reply: None,
+                    },
+                }
+            }
+            Ask::Show => Step::Answered(self.ahead.join(",")),
+        }
+    }
+
+    fn seal(&mut self) -> Vec<Bytes> {
+        if self.waiting.is_empty() {
+            return Vec::new();
+        }
+        self.sealed += 1;
+        let own = (self.id.term.0, self.id.epoch, self.sealed);
+        let (before, lines) = (self.tail, std::mem::take(&mut self.waiting));
+        self.tail = own;
+        let head = format!(
+            "{} {} {} {} {} {}",
+            before.0, before.1, before.2, own.0, own.1, own.2
+        );
+        vec![format!("{head}\n{}", lines.join("\n")).into()]
+    }
+}
+
+impl Drop for ListEpoch {
+    fn drop(&mut self) {
+        let was = lock(&self.inner).live.take();
+        assert_eq!(was, Some(self.id), "one epoch at a time");
+    }
+}
+
+struct Stop(Arc<AtomicBool>);
+
+impl Interrupt for Stop {
+    fn interrupt(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+fn parse(body: &[u8]) -> (Tail, Tail, Vec<String>) {
+    let text = std::str::from_utf8(body).unwrap();
+    let (head, lines) = text.split_once('\n').unwrap();
+    let numbers: Vec<u64> = head.split(' ').map(|word| word.parse().unwrap()).collect();
+    let &[a, b, c, d, e, f] = &numbers[..] else {
+        panic!("{head}")
+    };
+    let lines = lines.split('\n').map(str::to_owned).collect();
+    ((a, b, c), (d, e, f), lines)
+}
+
+impl List {
+    fn fail(&self) -> Result<(), MachineError> {
+        let mut failing = lock(&self.failing);
+        match &mut *failing {
+            Some((left, retry)) if *left > 0 => {
+                *left -= 1;
+                Err(error("injected", *retry))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl StateMachine for List {
+    type Request = Ask;
+    type Reply = String;
+    type Epoch = ListEpoch;
+    type Source = Source;
+    type Sink = Sink;
+
+    fn encode_request(&self, request: &Ask) -> Bytes {
+        match request {
+            Ask::Push(line) => format!("+{line}").into(),
+            Ask::Show => Bytes::from_static(b"?"),
+        }
+    }
+
+    fn decode_request(&self, bytes: &[u8]) -> Result<Ask, MachineError> {
+        let text = std::str::from_utf8(bytes).map_err(|e| MachineError::new(e, Retry::Useless))?;
+        match text.strip_prefix('+') {
+            Some(line) => Ok(Ask::Push(line.to_owned())),
+            None if text == "?" => Ok(Ask::Show),
+            None => Err(error("no request", Retry::Useless)),
+        }
+    }
+
+    fn encode_reply(&self, reply: &String) -> Bytes {
+        reply.clone().into()
+    }
+
+    fn decode_reply(&self, bytes: &[u8]) -> Result<String, MachineError> {
+        String::from_utf8(bytes.to_vec()).map_err(|e| MachineError::new(e, Retry::Useless))
+    }
+
+    fn lead(&self, id: EpochId) -> (ListEpoch, Box<dyn Interrupt>) {
+        self.epochs.fetch_add(1, Ordering::Relaxed);
+        let mut inner = lock(&self.inner);
+        assert_eq!(inner.live, None, "the previous one has been dropped");
+        inner.live = Some(id);
+        let stopped = Arc::new(AtomicBool::new(false));
+        let epoch = ListEpoch {
+            style: self.style,
+            id,
+            inner: self.inner.clone(),
+            ahead: inner.applied.lines.clone(),
+            tail: inner.applied.tail,
+            sealed: 0,
+            waiting: Vec::new(),
+            stopped: stopped.clone(),
+        };
+        (epoch, Box::new(Stop(stopped)))
+    }
+
+    fn prepare(&self, command: Committed<'_>) -> Result<Applied<String>, MachineError> {
+        self.fail()?;
+        let mut inner = lock(&self.inner);
+        let live = inner.live.map(|id| id.term);
+        assert!(
+            live.is_none_or(|live| live == command.id.term),
+            "duty 5: an epoch of {live:?} lives while {} is prepared",
+            command.id
+        );
+        let (before, own, new) = parse(command.body);
+        let mut lines = inner.applied.lines.clone();
+        let first = lines.len() + 1;
+        match self.style {
+            Style::Late => {
+                lines.extend(new.iter().cloned());
+                inner.next = Some((lines, own));
+                let numbers = first..first + new.len();
+                Ok(Applied::Replies(numbers.map(|n| n.to_string()).collect()))
+            }
+            // Safety rule 22: a function of the log alone.
+            Style::Ahead if before == inner.applied.tail || own.2 == 1 => {
+                lines.extend(new);
+                inner.next = Some((lines, own));
+                Ok(Applied::Accepted)
+            }
+            Style::Ahead => Ok(Applied::Refused),
+        }
+    }
+
+    fn finish(&self, end: EntryEnd) -> Result<(), MachineError> {
+        let mut inner = lock(&self.inner);
+        assert!(end.id > inner.applied.end.id, "entries come once, in order");
+        if let Some((lines, tail)) = inner.next.take() {
+            inner.applied.lines = lines;
+            inner.applied.tail = tail;
+        }
+        inner.applied.end = end;
+        Ok(())
+    }
+
+    fn applied(&self) -> EntryEnd {
+        lock(&self.inner).applied.end.clone()
+    }
+
+    fn durable(&self) -> EntryEnd {
+        lock(&self.inner).durable.end.clone()
+    }
+
+    fn checkpoint(&self, log_durable: EntryId, _now: bool) -> Result<EntryEnd, MachineError> {
+        let mut inner = lock(&self.inner);
+        let may = self.checkpoints.load(Ordering::Acquire);
+        if may && inner.applied.end.id <= Some(log_durable) {
+            inner.durable = inner.applied.clone();
+        }
+        Ok(inner.durable.end.clone())
+    }
+
+    fn snapshot(&self, which: Which) -> Result<Option<Source>, MachineError> {
+        let inner = lock(&self.inner);
+        let state = match which {
+            Which::Durable => &inner.durable,
+            Which::Newest => &inner.applied,
+        };
+        if state.end.id.is_none() {
+            return Ok(None);
+        }
+        let (a, b, c) = state.tail;
+        let mut chunks = VecDeque::from([Bytes::from(format!("{a} {b} {c}"))]);
+        chunks.extend(state.lines.iter().cloned().map(Bytes::from));
+        let end = state.end.clone();
+        Ok(Some(Source { end, chunks }))
+    }
+
+    fn receive(&self, end: EntryEnd) -> Result<Sink, MachineError> {
+        let lines = Vec::new();
+        Ok(Sink {
+            end,
+            tail: None,
+            lines,
+            complete: false,
+        })
+    }
+
+    fn install(&self, sink: Sink) -> Result<(), MachineError> {
+        assert!(sink.complete, "verified before it is installed");
+        let mut inner = lock(&self.inner);
+        assert_eq!(inner.live, None, "the epoch was dropped before");
+        let state = State {
+            lines: sink.lines,
+            tail: sink.tail.unwrap(),
+            end: sink.end,
+        };
+        inner.applied = state.clone();
+        inner.durable = state;
+        Ok(())
+    }
+}
+
+/// A snapshot on its way out: the tail, then a chunk per line.
+pub(crate) struct Source {
+    end: EntryEnd,
+    chunks: VecDeque<Bytes>,
+}
+
+impl SnapshotSource for Source {
+    fn end(&self) -> EntryEnd {
+        self.end.clone()
+    }
+
+    fn next(&mut self) -> Result<Option<Bytes>, MachineError> {
+        Ok(self.chunks.pop_front())
+    }
+}
+
+/// A snapshot being received.
+pub(crate) struct Sink {
+    end: EntryEnd,
+    tail: Option<Tail>,
+    lines: Vec<String>,
+    complete: bool,
+}
+
+impl SnapshotSink for Sink {
+    fn end(&self) -> EntryEnd {
+        self.end.clone()
+    }
+
+    fn write(&mut self, chunk: &[u8]) -> Result<(), MachineError> {
+        let text = String::from_utf8(chunk.to_vec()).unwrap();
+        if self.tail.is_some() {
+            self.lines.push(text);
+        } else {
+            let numbers: Vec<u64> = text.split(' ').map(|word| word.parse().unwrap()).collect();
+            self.tail = Some((numbers[0], numbers[1], numbers[2]));
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self) -> Result<(), MachineError> {
+        self.complete = self.tail.is_some();
+        Ok(())
+    }
+}

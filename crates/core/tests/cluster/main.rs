@@ -1,0 +1,141 @@
+//! Members of one cluster in one process, on one thread, with a paused clock.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test says what went wrong by panicking"
+)]
+
+mod list;
+mod writes;
+
+use list::{Ask, List, Style};
+use sqlrep_core::memory::{MemoryLog, Switchboard};
+use sqlrep_core::{
+    DirectoryId, EntryId, Member, NodeId, Parts, Peer, ReadBound, ReadLevel, Settings, WriteError,
+};
+use sqlrep_env::Env;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) fn node(id: u64) -> NodeId {
+    NodeId::new(id).unwrap()
+}
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+
+/// One member with what it runs on.
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) machine: Arc<List>,
+    pub(crate) log: MemoryLog,
+    pub(crate) member: Member<List>,
+}
+
+pub(crate) struct Cluster {
+    pub(crate) board: Switchboard,
+    pub(crate) settings: Settings,
+    pub(crate) style: Style,
+    pub(crate) seed: u64,
+    pub(crate) nodes: Vec<Node>,
+}
+
+impl Cluster {
+    /// Starts `size` members and forms a cluster of them.
+    pub(crate) async fn form(size: u64, style: Style) -> Self {
+        Self::form_with(size, style, Settings::default(), 1).await
+    }
+
+    pub(crate) async fn form_with(size: u64, style: Style, settings: Settings, seed: u64) -> Self {
+        let mut cluster = Self {
+            board: Switchboard::default(),
+            settings,
+            style,
+            seed,
+            nodes: Vec::new(),
+        };
+        for id in 1..=size {
+            cluster.start(id).await;
+        }
+        let members = (1..=size).map(|id| (node(id), Self::peer(id))).collect();
+        let members: BTreeMap<NodeId, Peer> = members;
+        cluster.nodes[0].member.bootstrap(members).await.unwrap();
+        cluster
+    }
+
+    pub(crate) fn peer(id: u64) -> Peer {
+        Peer {
+            directory: DirectoryId(id),
+            ..Switchboard::peer(node(id))
+        }
+    }
+
+    /// Starts a new, empty member.
+    pub(crate) async fn start(&mut self, id: u64) -> &Node {
+        let machine = Arc::new(List::new(self.style));
+        self.start_on(id, machine, MemoryLog::default()).await
+    }
+
+    pub(crate) async fn start_on(&mut self, id: u64, machine: Arc<List>, log: MemoryLog) -> &Node {
+        let transport = Arc::new(self.board.plug(node(id)));
+        let parts = Parts {
+            node: node(id),
+            directory: DirectoryId(id),
+            machine: machine.clone(),
+            log: Arc::new(log.clone()),
+            transport,
+            env: Env::inline(self.seed * 1_000_003 + id),
+            settings: self.settings.clone(),
+        };
+        let member = Member::start(parts).await.unwrap();
+        self.nodes.push(Node {
+            id: node(id),
+            machine,
+            log,
+            member,
+        });
+        self.nodes.last().unwrap()
+    }
+
+    /// The member that can confirm that it leads.
+    pub(crate) async fn leader(&self) -> &Node {
+        for _ in 0..2000 {
+            for node in &self.nodes {
+                let bound = ReadBound {
+                    wait_max: Some(Duration::from_millis(300)),
+                    ..ReadBound::default()
+                };
+                let lease = node.member.permit(ReadLevel::Weak, bound).await;
+                if lease.is_ok() {
+                    return node;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("nobody leads after 20 s");
+    }
+
+    /// Waits until all members show the same lines, and returns them.
+    pub(crate) async fn agreed(&self, lines: usize) -> Vec<String> {
+        for _ in 0..1000 {
+            let shown: Vec<_> = self.nodes.iter().map(|node| node.machine.lines()).collect();
+            if shown.iter().all(|s| *s == shown[0] && s.len() >= lines) {
+                return shown[0].clone();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let shown: Vec<_> = self.nodes.iter().map(|node| node.machine.lines()).collect();
+        panic!("no agreement after 10 s: {shown:?}");
+    }
+}
+
+impl Node {
+    pub(crate) async fn push(&self, line: &str) -> Result<(String, EntryId), WriteError> {
+        self.member
+            .write(Ask::Push(line.to_owned()), 5 * SECOND)
+            .await
+    }
+
+    pub(crate) async fn show(&self) -> Result<(String, EntryId), WriteError> {
+        self.member.write(Ask::Show, 5 * SECOND).await
+    }
+}

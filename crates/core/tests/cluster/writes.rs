@@ -1,0 +1,116 @@
+//! The way of a write.
+
+use super::*;
+
+async fn three_writes(style: Style, size: u64) {
+    let cluster = Cluster::form(size, style).await;
+    let leader = cluster.leader().await;
+    let mut at = None;
+    for (n, line) in ["a", "b", "c"].into_iter().enumerate() {
+        let (reply, id) = leader.push(line).await.unwrap();
+        assert_eq!(reply, (n + 1).to_string());
+        assert!(Some(id) > at);
+        at = Some(id);
+    }
+    assert_eq!(cluster.agreed(3).await, ["a", "b", "c"]);
+    assert_eq!(leader.show().await.unwrap().0, "a,b,c");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_voter_elects_itself_and_writes() {
+    three_writes(Style::Late, 1).await;
+    three_writes(Style::Ahead, 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_voters_agree() {
+    three_writes(Style::Late, 3).await;
+    three_writes(Style::Ahead, 3).await;
+}
+
+/// Rule 21: while entries are in flight, requests gather: a thousand at once are a handful of entries.
+#[tokio::test(start_paused = true)]
+async fn requests_gather_into_few_entries() {
+    for style in [Style::Late, Style::Ahead] {
+        let cluster = Cluster::form(3, style).await;
+        cluster.board.set_latency(Duration::from_millis(2));
+        let leader = cluster.leader().await;
+        let mut waiting = Vec::new();
+        for n in 0..1000 {
+            let member = leader.member.clone();
+            let push = Ask::Push(n.to_string());
+            waiting.push(tokio::spawn(
+                async move { member.write(push, 5 * SECOND).await },
+            ));
+        }
+        for wait in waiting {
+            wait.await.unwrap().unwrap();
+        }
+        let counts = leader.member.status().counts;
+        assert_eq!(counts.requests, 1000);
+        assert!(counts.entries <= 10, "{counts:?}");
+        assert_eq!(cluster.agreed(1000).await.len(), 1000);
+    }
+}
+
+/// Rules 23 and 24: the outcomes of a leader that is cut off. What it proposed is unknown, what it didn't is
+/// definitely not done, and it leads no epoch that survives.
+#[tokio::test(start_paused = true)]
+async fn a_leader_cut_off_tells_unknown_from_not_done() {
+    for style in [Style::Late, Style::Ahead] {
+        let cluster = Cluster::form(3, style).await;
+        let old = cluster.leader().await;
+        old.push("kept").await.unwrap();
+        cluster.board.isolate(old.id);
+        let proposed = old.push("lost?");
+        let (outcome, ()) = tokio::join!(proposed, async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        });
+        assert!(
+            matches!(outcome, Err(WriteError::Unknown { .. })),
+            "{outcome:?}"
+        );
+        let later = old.push("later").await;
+        let error = later.unwrap_err();
+        assert_eq!(error.retry(), sqlrep_core::Retry::Safe, "{error}");
+        let new = loop {
+            let leader = cluster.leader().await;
+            if leader.id != old.id {
+                break leader;
+            }
+            // The clock is paused: the old lease ends only if something waits.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        new.push("new").await.unwrap();
+        cluster.board.heal();
+        let lines = cluster.agreed(2).await;
+        assert_eq!(lines, ["kept", "new"]);
+        assert_eq!(
+            old.push("again").await.unwrap_err().retry(),
+            sqlrep_core::Retry::Safe
+        );
+    }
+}
+
+/// Rule 16: a restart begins from what was durable and reads the rest from the log, applying nothing twice.
+#[tokio::test(start_paused = true)]
+async fn a_restarted_member_applies_what_its_log_holds() {
+    for style in [Style::Late, Style::Ahead] {
+        let mut cluster = Cluster::form(1, style).await;
+        let node = cluster.leader().await;
+        for line in ["a", "b", "c"] {
+            node.push(line).await.unwrap();
+        }
+        node.member.stop().await;
+        assert_eq!(
+            node.push("late").await.unwrap_err().retry(),
+            sqlrep_core::Retry::Safe
+        );
+        let old = cluster.nodes.remove(0);
+        let machine = Arc::new(List::on(style, old.machine.durable_state()));
+        cluster.start_on(1, machine, old.log).await;
+        let again = cluster.leader().await;
+        assert_eq!(again.push("d").await.unwrap().0, "4");
+        assert_eq!(cluster.agreed(4).await, ["a", "b", "c", "d"]);
+    }
+}

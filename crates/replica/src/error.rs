@@ -1,0 +1,45 @@
+//! What can go wrong with the replicated state of one node.
+
+use sqlrep_core::{MachineError, Retry};
+use sqlrep_store::StoreError;
+use sqlrep_vfs::VfsError;
+
+/// Why this node can't follow or serve. None of them is ever an answer to a client.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplicaError {
+    /// The page store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// SQLite on the page store.
+    #[error(transparent)]
+    Vfs(#[from] VfsError),
+    /// A snapshot's bytes aren't one.
+    #[error("the snapshot is damaged: {what}")]
+    Snapshot {
+        /// What doesn't fit.
+        what: String,
+    },
+    /// The durable state is described, not held: only newest ends are sent.
+    #[error("the durable position has been passed; only the newest snapshot can be sent")]
+    NotHeld,
+}
+
+impl ReplicaError {
+    /// Whether the same call may be made again.
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Store(error) => error.retry(),
+            Self::Vfs(error) => error.retry(),
+            Self::Snapshot { .. } | Self::NotHeld => Retry::Safe,
+        }
+    }
+}
+
+impl From<ReplicaError> for MachineError {
+    fn from(error: ReplicaError) -> Self {
+        let retry = error.retry();
+        Self::new(error, retry)
+    }
+}

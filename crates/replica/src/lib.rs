@@ -1,0 +1,49 @@
+//! A page store as replicated state: what both modes share.
+//!
+//! # The life of a version
+//!
+//! ```text
+//!  mode: SQLite commits on the VFS ─► Store::publish        a version, private to the apply worker
+//!  mode: entry done               ─► Replica::finish        an entry end with its side state: readers see it
+//!  policy: due                    ─► Replica::checkpoint    journal, base file, position: a restart begins here
+//!  a peer is far behind           ─► Replica::snapshot      pinned, streamed page by page
+//!  we are far behind              ─► Replica::receive, install   a new generation, switched to in one step
+//! ```
+//!
+//! **Invariants.** 1. Side state is written with the version it was given with (safety rule 5). 2. Checkpoint
+//! and install never overlap (safety rule 2). 3. Readers show entry ends only, and never an older one than they showed before.
+//!
+//! It doesn't know which mode made a version, what a command says, or who leads.
+#![forbid(unsafe_code)]
+
+mod chunk;
+mod error;
+mod policy;
+mod replica;
+mod snapshot;
+
+pub use error::ReplicaError;
+pub use policy::{CheckpointPolicy, Pressure};
+pub use replica::{Finished, Replica};
+pub use snapshot::{Sink, Source};
+
+use sqlrep_core::{EntryId, LogIndex, Term};
+use sqlrep_store::Position;
+
+/// The store's name for where an entry stands.
+#[must_use]
+pub fn position(id: EntryId) -> Position {
+    Position {
+        term: id.term.0,
+        index: id.index.0,
+    }
+}
+
+/// `core`'s name for where an entry stands.
+#[must_use]
+pub fn entry_id(position: Position) -> EntryId {
+    EntryId {
+        term: Term(position.term),
+        index: LogIndex(position.index),
+    }
+}

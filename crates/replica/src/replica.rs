@@ -1,0 +1,215 @@
+//! Entry ends, checkpoints and installs of one database.
+
+use crate::{CheckpointPolicy, Pressure, ReplicaError, Sink, Source, entry_id, position};
+use bytes::Bytes;
+use sqlrep_core::{EntryEnd, EntryId, Which};
+use sqlrep_env::{Env, Moment};
+use sqlrep_store::{Finish, PinKind, Progress, Side, Store, Version};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// One entry, applied.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// The last version it made; none if it changed no page.
+    pub version: Option<Version>,
+    /// Where it stands, and `core`'s side state behind it.
+    pub end: EntryEnd,
+    /// The mode's side state behind it.
+    pub mode: Bytes,
+    /// Whether this end may be checkpointed and sent (safety rules 15 and 33).
+    pub anchor: bool,
+    /// How long applying took.
+    pub took: Duration,
+}
+
+/// The replicated state of one database on this node.
+pub struct Replica {
+    store: Arc<Store>,
+    env: Env,
+    policy: CheckpointPolicy,
+    gathered: Mutex<Gathered>,
+    /// Held by a running checkpoint and by an install (invariant 2).
+    base: Mutex<()>,
+    /// Asks a running checkpoint to end at its next slice.
+    stop_checkpoint: AtomicBool,
+}
+
+/// Since the durable position.
+struct Gathered {
+    replay: Duration,
+    last_checkpoint: Moment,
+}
+
+impl Replica {
+    /// On an open store, at its durable position.
+    #[must_use]
+    pub fn new(store: Arc<Store>, env: Env, policy: CheckpointPolicy) -> Self {
+        let gathered = Gathered {
+            replay: Duration::ZERO,
+            last_checkpoint: env.clock.now(),
+        };
+        Self {
+            store,
+            env,
+            policy,
+            gathered: Mutex::new(gathered),
+            base: Mutex::new(()),
+            stop_checkpoint: AtomicBool::new(false),
+        }
+    }
+
+    /// The pages.
+    #[must_use]
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Time and randomness.
+    #[must_use]
+    pub fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// Makes an entry's end the applied one.
+    ///
+    /// # Errors
+    ///
+    /// The store's; the node can't go on.
+    pub fn finish(&self, finished: Finished) -> Result<(), ReplicaError> {
+        let id = finished.end.id.expect("an applied entry has an id");
+        let version = finished
+            .version
+            .unwrap_or_else(|| self.store.committed().version);
+        let side = Side {
+            core: finished.end.side,
+            mode: finished.mode,
+        };
+        let anchor = finished.anchor;
+        self.store.finish(Finish {
+            position: position(id),
+            version,
+            side,
+            anchor,
+        })?;
+        self.gathered().replay += finished.took;
+        Ok(())
+    }
+
+    fn gathered(&self) -> MutexGuard<'_, Gathered> {
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The applied end.
+    #[must_use]
+    pub fn applied(&self) -> EntryEnd {
+        entry_end(&self.store.committed())
+    }
+
+    /// The end that a restart begins from.
+    #[must_use]
+    pub fn durable(&self) -> EntryEnd {
+        entry_end(&self.store.durable())
+    }
+
+    /// The mode's side state at the applied end; empty before the first entry.
+    #[must_use]
+    pub fn mode_side(&self) -> Bytes {
+        self.store.committed().side.mode.clone()
+    }
+
+    /// Checkpoints if it is due or if `now` asks for it, and answers the durable end.
+    ///
+    /// # Errors
+    ///
+    /// The store's. A full disk changes nothing, the next call tries again.
+    pub fn checkpoint(&self, log_durable: EntryId, now: bool) -> Result<EntryEnd, ReplicaError> {
+        if !now && !self.policy.due(&self.pressure()) {
+            return Ok(self.durable());
+        }
+        let _running = self.base.lock().unwrap_or_else(PoisonError::into_inner);
+        let replay_before = self.gathered().replay;
+        let begun = self.store.begin_checkpoint(Some(position(log_durable)));
+        let Some(mut checkpoint) = begun else {
+            return Ok(self.durable());
+        };
+        while let Progress::More = checkpoint.step()? {
+            if self.stop_checkpoint.load(Ordering::Acquire) {
+                return Ok(self.durable());
+            }
+        }
+        let mut gathered = self.gathered();
+        gathered.replay = gathered.replay.saturating_sub(replay_before);
+        gathered.last_checkpoint = self.env.clock.now();
+        Ok(self.durable())
+    }
+
+    /// What has gathered since the durable position.
+    #[must_use]
+    pub fn pressure(&self) -> Pressure {
+        let due = self.store.checkpoint_due();
+        let gathered = self.gathered();
+        Pressure {
+            replay: gathered.replay,
+            image_bytes: due.image_bytes,
+            entries: due.entries,
+            age: self.env.clock.now().since(gathered.last_checkpoint),
+        }
+    }
+
+    /// Opens a snapshot; none before the first entry that may be sent.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub fn snapshot(&self, which: Which) -> Option<Source> {
+        let pin = self.store.pin_anchor(PinKind::Snapshot);
+        match which {
+            Which::Newest => {
+                pin.end().position?;
+                Some(Source::of(self.store.clone(), pin))
+            }
+            Which::Durable => {
+                let durable = self.store.durable();
+                durable.position?;
+                if pin.end().position == durable.position {
+                    Some(Source::of(self.store.clone(), pin))
+                } else {
+                    Some(Source::description(entry_end(&durable)))
+                }
+            }
+        }
+    }
+
+    /// Begins to receive a snapshot that will show `end`.
+    #[must_use]
+    pub fn receive(&self, end: EntryEnd) -> Sink {
+        Sink::new(self.store.clone(), end)
+    }
+
+    /// Switches to a complete snapshot. Writer connections are closed before; readers open again by themselves.
+    ///
+    /// # Errors
+    ///
+    /// The store's, or the snapshot isn't complete; nothing has changed then.
+    pub fn install(&self, sink: Sink) -> Result<(), ReplicaError> {
+        let installer = sink.into_installer()?;
+        self.stop_checkpoint.store(true, Ordering::Release);
+        let base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
+        self.stop_checkpoint.store(false, Ordering::Release);
+        self.store.install(installer)?;
+        drop(base);
+        let mut gathered = self.gathered();
+        gathered.replay = Duration::ZERO;
+        gathered.last_checkpoint = self.env.clock.now();
+        Ok(())
+    }
+}
+
+fn entry_end(end: &sqlrep_store::EntryEnd) -> EntryEnd {
+    EntryEnd {
+        id: end.position.map(entry_id),
+        side: end.side.core.clone(),
+    }
+}

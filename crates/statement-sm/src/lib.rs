@@ -1,0 +1,2 @@
+//! Seam to come.
+#![forbid(unsafe_code)]

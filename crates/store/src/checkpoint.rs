@@ -1,0 +1,392 @@
+//! Bringing an entry end into the base file.
+//!
+//! ```text
+//!   room ─► journal … ─► synced: it is the checkpoint ─► base … ─► sums ─► position ─► journal gone
+//! ```
+//!
+//! The crash argument. Before the journal is complete and synced, nothing of the old base was touched: a
+//! restart finds a torn journal, drops it and begins at the old position. From then on the journal holds every
+//! page, hash and number of the new position, so a restart writes them again, however far this run came; each
+//! step may be repeated. Once the position says the new one, the journal says nothing new and is dropped.
+//!
+//! It works in slices of at most [`SLICE_BYTES`], each synced by itself, so that a caller can let the log's
+//! syncs go first (safety rule 12). A checkpoint may pass a pin: before it overwrites a page that a pin still
+//! reads from the base, the old image goes to the spill file (safety rule 11).
+//!
+//! A checkpoint that is dropped behind its journal is finished by the next one, never begun anew: until then
+//! the base is between two positions, and only this journal can explain it.
+
+use crate::chain::{Link, Place};
+use crate::generation::{Generation, numbers};
+use crate::journal::{Head, JournalWriter};
+use crate::pins::PinKind;
+use crate::{EntryEnd, Image, PageNumber, StoreError, Version, page_hash};
+use sqlrep_disk::{Disk, OpenMode};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+/// Bytes written between two syncs.
+pub(crate) const SLICE_BYTES: usize = 1 << 20;
+
+/// Where a generation's checkpoint stands.
+pub(crate) enum CheckpointSeat {
+    /// None is under way.
+    Free,
+    /// Someone works on one.
+    Taken,
+    /// One ended behind its journal and has to be finished first.
+    Unfinished(Box<Work>),
+}
+
+/// Everything a checkpoint knows.
+pub(crate) struct Work {
+    end: Arc<EntryEnd>,
+    pages: Vec<PageNumber>,
+    phase: Phase,
+    /// Bytes that counted as dirty when it began.
+    dirty_bytes: u64,
+    /// Entry ends that stood behind the durable position when it began.
+    entries: u64,
+}
+
+enum Phase {
+    Room,
+    Journal {
+        writer: Box<JournalWriter>,
+        next: usize,
+    },
+    Base {
+        next: usize,
+    },
+    Sums,
+    Position,
+    Drop,
+}
+
+/// What a step did.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    /// There is more to do.
+    More,
+    /// Done: the durable position is this one.
+    Done(Arc<EntryEnd>),
+}
+
+/// A checkpoint under way.
+pub struct Checkpoint {
+    generation: Arc<Generation>,
+    disk: Arc<dyn Disk>,
+    /// None once it is done.
+    work: Option<Box<Work>>,
+}
+
+pub(crate) fn journal_path(folder: &str) -> String {
+    format!("{folder}/main.journal")
+}
+
+fn seat(generation: &Generation) -> MutexGuard<'_, CheckpointSeat> {
+    generation
+        .checkpoint
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Checkpoint {
+    /// Begins to write `end`, or goes on with what was left unfinished; none if another one is under way.
+    pub(crate) fn begin(
+        generation: Arc<Generation>,
+        disk: Arc<dyn Disk>,
+        end: Option<Arc<EntryEnd>>,
+    ) -> Option<Self> {
+        let mut seat = seat(&generation);
+        let work = match std::mem::replace(&mut *seat, CheckpointSeat::Taken) {
+            CheckpointSeat::Taken => return None,
+            CheckpointSeat::Unfinished(work) => work,
+            CheckpointSeat::Free => match end {
+                Some(end) => Box::new(Work::new(&generation, end)),
+                None => {
+                    *seat = CheckpointSeat::Free;
+                    return None;
+                }
+            },
+        };
+        drop(seat);
+        Some(Self {
+            generation,
+            disk,
+            work: Some(work),
+        })
+    }
+
+    /// Works for a slice.
+    ///
+    /// # Errors
+    ///
+    /// The disk's. The checkpoint can be dropped then; if the disk was full, a later one tries again.
+    pub fn step(&mut self) -> Result<Progress, StoreError> {
+        let work = self
+            .work
+            .as_mut()
+            .expect("a finished checkpoint isn't stepped");
+        if work.step(&self.generation, &*self.disk)? {
+            let work = self.work.take().expect("just used");
+            *seat(&self.generation) = CheckpointSeat::Free;
+            return Ok(Progress::Done(work.end));
+        }
+        Ok(Progress::More)
+    }
+}
+
+impl Drop for Checkpoint {
+    fn drop(&mut self) {
+        let Some(work) = self.work.take() else { return };
+        let begun = matches!(
+            work.phase,
+            Phase::Base { .. } | Phase::Sums | Phase::Position | Phase::Drop
+        );
+        if !begun {
+            self.generation.state().target = None;
+        }
+        *seat(&self.generation) = if begun {
+            CheckpointSeat::Unfinished(work)
+        } else {
+            CheckpointSeat::Free
+        };
+    }
+}
+
+impl Work {
+    fn new(generation: &Generation, end: Arc<EntryEnd>) -> Self {
+        let (base, entries) = {
+            let mut state = generation.state();
+            state.target = Some(end.version);
+            (state.durable.version, state.entries)
+        };
+        let pages = generation.above_base(&end, base);
+        let dirty_bytes = generation.dirty_bytes.load(Ordering::Relaxed);
+        Self {
+            end,
+            pages,
+            phase: Phase::Room,
+            dirty_bytes,
+            entries,
+        }
+    }
+
+    /// Does one slice; answers whether that was the last.
+    fn step(&mut self, generation: &Generation, disk: &dyn Disk) -> Result<bool, StoreError> {
+        match &mut self.phase {
+            Phase::Room => self.room(generation, disk)?,
+            Phase::Journal { .. } => self.journal(generation, disk)?,
+            Phase::Base { next } => {
+                let next = *next;
+                self.base(generation, next)?;
+            }
+            Phase::Sums => self.sums(generation)?,
+            Phase::Position => self.position(generation)?,
+            Phase::Drop => {
+                disk.remove(&journal_path(&generation.folder))?;
+                disk.sync_dir(&generation.folder)?;
+                self.done(generation);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Finds out whether there is room before anything depends on it, and begins the journal. Removing what an
+    /// earlier one left is durable before a new one may exist (safety rule 2).
+    fn room(&mut self, generation: &Generation, disk: &dyn Disk) -> Result<(), StoreError> {
+        let path = journal_path(&generation.folder);
+        disk.remove(&path)?;
+        disk.sync_dir(&generation.folder)?;
+        generation
+            .base
+            .preallocate(self.end.pages.file_bytes(generation.page_size))?;
+        generation
+            .sums_file
+            .preallocate(u64::from(self.end.pages.0) * 8)?;
+        let from = generation.state().durable.position;
+        let pages = u32::try_from(self.pages.len()).expect("SQLite has at most 2^32 pages");
+        let head = Head {
+            from,
+            record: generation.record(&self.end),
+            pages,
+        };
+        let file = disk.open(&path, OpenMode::New)?;
+        let writer = Box::new(JournalWriter::begin(file, &head)?);
+        self.phase = Phase::Journal { writer, next: 0 };
+        Ok(())
+    }
+
+    /// The pages of the slice that begins at `from`.
+    fn slice(
+        &self,
+        generation: &Generation,
+        from: usize,
+    ) -> Result<Vec<(PageNumber, Image)>, StoreError> {
+        let most = (SLICE_BYTES / generation.page_size.bytes() as usize).max(1);
+        let pages = &self.pages[from..self.pages.len().min(from + most)];
+        pages
+            .iter()
+            .map(|page| Ok((*page, generation.image(*page, self.end.version)?)))
+            .collect()
+    }
+
+    fn journal(&mut self, generation: &Generation, disk: &dyn Disk) -> Result<(), StoreError> {
+        let Phase::Journal { mut writer, next } = std::mem::replace(&mut self.phase, Phase::Room)
+        else {
+            unreachable!("only the journal's phase comes here")
+        };
+        if next < self.pages.len() {
+            let slice = self.slice(generation, next)?;
+            writer.pages(&slice)?;
+            self.phase = Phase::Journal {
+                writer,
+                next: next + slice.len(),
+            };
+            return Ok(());
+        }
+        writer.complete()?;
+        disk.sync_dir(&generation.folder)?;
+        self.phase = Phase::Base { next: 0 };
+        Ok(())
+    }
+
+    fn base(&mut self, generation: &Generation, from: usize) -> Result<(), StoreError> {
+        if from == self.pages.len() {
+            // Beyond the new size may be pages that an older pin still reads; they are cut at the next open.
+            let older = generation
+                .pins
+                .oldest()
+                .is_some_and(|oldest| oldest < self.end.version);
+            if !older {
+                generation
+                    .base
+                    .set_len(self.end.pages.file_bytes(generation.page_size))?;
+            }
+            generation.base.sync()?;
+            self.phase = Phase::Sums;
+            return Ok(());
+        }
+        let slice = self.slice(generation, from)?;
+        for (page, image) in &slice {
+            shield(generation, *page, self.end.version)?;
+            generation
+                .base
+                .write_at(page.offset(generation.page_size), image)?;
+        }
+        generation.base.sync()?;
+        self.phase = Phase::Base {
+            next: from + slice.len(),
+        };
+        Ok(())
+    }
+
+    /// Writes the new hashes, on disk and in memory. Readers of these pages find images above the base until
+    /// the checkpoint is done, so that none compares an old page with a new hash.
+    fn sums(&mut self, generation: &Generation) -> Result<(), StoreError> {
+        let length = self.end.pages.0 as usize;
+        let new: Vec<(PageNumber, u64)> = self
+            .pages
+            .iter()
+            .map(|page| {
+                let image = generation.image(*page, self.end.version)?;
+                Ok((*page, page_hash(*page, &image)))
+            })
+            .collect::<Result<_, StoreError>>()?;
+        let mut sums = generation
+            .sums
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let longest = sums.len().max(length);
+        sums.resize(longest, 0);
+        for (page, hash) in new {
+            sums[page.index()] = hash;
+        }
+        let older = generation
+            .pins
+            .oldest()
+            .is_some_and(|oldest| oldest < self.end.version);
+        let bytes: Vec<u8> = sums[..length]
+            .iter()
+            .flat_map(|hash| hash.to_le_bytes())
+            .collect();
+        if !older {
+            sums.truncate(length);
+        }
+        drop(sums);
+        generation.sums_file.write_at(0, &bytes)?;
+        generation.sums_file.set_len(bytes.len() as u64)?;
+        generation.sums_file.sync()?;
+        self.phase = Phase::Position;
+        Ok(())
+    }
+
+    fn position(&mut self, generation: &Generation) -> Result<(), StoreError> {
+        let record = generation.record(&self.end).encode();
+        generation
+            .slots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .record(&record)?;
+        let mut state = generation.state();
+        state.durable = self.end.clone();
+        state.entries = state.entries.saturating_sub(self.entries);
+        self.phase = Phase::Drop;
+        Ok(())
+    }
+
+    fn done(&self, generation: &Generation) {
+        generation.state().target = None;
+        let dirty = self.dirty_bytes;
+        let saturating = |bytes: u64| Some(bytes.saturating_sub(dirty));
+        let updated =
+            generation
+                .dirty_bytes
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, saturating);
+        updated.expect("the closure always answers");
+        generation.prune_all();
+    }
+}
+
+/// Keeps what the base file holds of `page` for pins that see it there, before it is overwritten: as an image
+/// older than all others of the page. Ends pins if there is no room to keep it (safety rule 11).
+fn shield(generation: &Generation, page: PageNumber, target: Version) -> Result<(), StoreError> {
+    let base = generation.state().durable.version;
+    let mut shard = generation.write_shard(page);
+    let chain = shard
+        .get_mut(&page)
+        .expect("a page that is checkpointed has an image");
+    let oldest_link = chain.oldest().expect("it isn't empty").version;
+    chain.shield_base(base);
+    loop {
+        let looks = generation
+            .pins
+            .oldest()
+            .is_some_and(|pin| pin < oldest_link && pin < target);
+        let Some(hash) = generation.base_hash(page).filter(|_| looks) else {
+            return Ok(());
+        };
+        let image = generation.read_base(page)?;
+        if let Some(at) = generation.spill.keep(&image)? {
+            let place = Place::Spilled(at);
+            chain.push_base(Link {
+                version: Version(0),
+                shield: true,
+                hash,
+                place,
+            });
+            return Ok(());
+        }
+        if !generation.pins.end_one(PinKind::Backup) {
+            return Err(generation.spill.full());
+        }
+    }
+}
+
+/// Pages from 1 to a size without the lock page, for whoever walks over a whole base file.
+pub(crate) fn base_pages(generation: &Generation, count: u32) -> impl Iterator<Item = PageNumber> {
+    let lock_page = generation.page_size.lock_page();
+    numbers(1, count).filter(move |page| *page != lock_page)
+}

@@ -1,0 +1,518 @@
+//! One database: a folder with its base file, and the versions above it.
+//!
+//! ```text
+//!   newest version      private to the writer
+//!   …                   published, not committed
+//!   committed           entry end: what a new reader pins
+//!   anchor              newest entry end that may be checkpointed or sent
+//!   base                what main.db holds, the durable position
+//! ```
+//!
+//! **Invariants.** 1. base <= anchor <= committed <= newest. 2. A reader that finds no image of a page at or
+//! below its version reads the base file under the lock of the page's shard, and whoever overwrites a base page has first put
+//! the old image into the page's chain under that lock: so nobody reads a page that is being written. 3. A page
+//! of the base file is used only after its hash was compared with `sums` (safety rule 7).
+
+use crate::chain::{Chain, Keep, Link, Place};
+use crate::checkpoint::CheckpointSeat;
+use crate::pins::Pins;
+use crate::position::Record;
+use crate::slots::Slots;
+use crate::spill::Spill;
+use crate::{
+    Change, Checksum, EntryEnd, Finish, Image, PageCount, PageNumber, PageSize, Side, StoreError,
+    Version, page_hash,
+};
+use sqlrep_disk::File;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Locks over the page map; readers of different pages rarely meet.
+const SHARDS: u32 = 64;
+/// Checksums kept for comparison at equal indexes (safety rule 31).
+const CHECKSUMS_MAX: usize = 4096;
+
+/// Everything about one database; pins hold it alive beyond its replacement.
+pub(crate) struct Generation {
+    pub(crate) number: u64,
+    /// Its folder, relative to the data directory.
+    pub(crate) folder: String,
+    pub(crate) page_size: PageSize,
+    pub(crate) base: Arc<dyn File>,
+    pub(crate) sums_file: Arc<dyn File>,
+    pub(crate) slots: Mutex<Slots>,
+    pub(crate) spill: Spill,
+    /// Hash of each page of the base file, by index.
+    pub(crate) sums: RwLock<Vec<u64>>,
+    shards: Vec<RwLock<BTreeMap<PageNumber, Chain>>>,
+    state: Mutex<State>,
+    pub(crate) pins: Pins,
+    /// Bytes of images in memory.
+    pub(crate) memory_bytes: AtomicU64,
+    /// Bytes of images published since the durable position: about what a checkpoint writes.
+    pub(crate) dirty_bytes: AtomicU64,
+    /// What a checkpoint that ended half way left to be finished by the next one; one works at a time.
+    pub(crate) checkpoint: Mutex<CheckpointSeat>,
+}
+
+/// Invariant: the map of sizes has an entry at or below every version that someone looks at.
+pub(crate) struct State {
+    pub(crate) newest: Version,
+    /// Size from that version on.
+    pub(crate) sizes: BTreeMap<Version, PageCount>,
+    /// Checksum of the newest version.
+    pub(crate) checksum: Checksum,
+    /// Checksum of each version that isn't committed yet.
+    pending: VecDeque<(Version, Checksum)>,
+    pub(crate) committed: Arc<EntryEnd>,
+    pub(crate) anchor: Arc<EntryEnd>,
+    pub(crate) durable: Arc<EntryEnd>,
+    /// By log index, oldest first.
+    checksums: VecDeque<(u64, Checksum)>,
+    /// Entry ends since the durable position.
+    pub(crate) entries: u64,
+    /// What a checkpoint under way writes; nothing of it is pruned.
+    pub(crate) target: Option<Version>,
+}
+
+/// The files of a generation, open.
+pub(crate) struct Files {
+    pub(crate) base: Arc<dyn File>,
+    pub(crate) sums_file: Arc<dyn File>,
+    pub(crate) slots: Slots,
+    pub(crate) spill: Spill,
+}
+
+impl Generation {
+    /// A generation whose base file is exact at `record`.
+    pub(crate) fn new(folder: String, record: &Record, files: Files, sums: Vec<u64>) -> Arc<Self> {
+        let end = Arc::new(EntryEnd {
+            position: record.position,
+            version: Version(0),
+            pages: record.pages,
+            checksum: record.checksum,
+            side: record.side.clone(),
+            anchor: true,
+        });
+        let state = State {
+            newest: Version(0),
+            sizes: BTreeMap::from([(Version(0), record.pages)]),
+            checksum: record.checksum,
+            pending: VecDeque::new(),
+            committed: end.clone(),
+            anchor: end.clone(),
+            durable: end,
+            checksums: record
+                .position
+                .map(|at| (at.index, record.checksum))
+                .into_iter()
+                .collect(),
+            entries: 0,
+            target: None,
+        };
+        Arc::new(Self {
+            number: record.generation,
+            folder,
+            page_size: record.page_size,
+            base: files.base,
+            sums_file: files.sums_file,
+            slots: Mutex::new(files.slots),
+            spill: files.spill,
+            sums: RwLock::new(sums),
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            state: Mutex::new(state),
+            pins: Pins::default(),
+            memory_bytes: AtomicU64::new(0),
+            dirty_bytes: AtomicU64::new(0),
+            checkpoint: Mutex::new(CheckpointSeat::Free),
+        })
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shard(&self, page: PageNumber) -> &RwLock<BTreeMap<PageNumber, Chain>> {
+        &self.shards[(page.get() % SHARDS) as usize]
+    }
+
+    fn read_shard(&self, page: PageNumber) -> RwLockReadGuard<'_, BTreeMap<PageNumber, Chain>> {
+        self.shard(page)
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn write_shard(
+        &self,
+        page: PageNumber,
+    ) -> RwLockWriteGuard<'_, BTreeMap<PageNumber, Chain>> {
+        self.shard(page)
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hash of a page of the base file.
+    pub(crate) fn base_hash(&self, page: PageNumber) -> Option<u64> {
+        let sums = self.sums.read().unwrap_or_else(PoisonError::into_inner);
+        sums.get(page.index()).copied()
+    }
+
+    /// Reads a page of the base file and checks it. The caller holds the page's shard (invariant 2).
+    pub(crate) fn read_base(&self, page: PageNumber) -> Result<Image, StoreError> {
+        let mut image = vec![0; self.page_size.bytes() as usize];
+        self.base
+            .read_exact_at(page.offset(self.page_size), &mut image)?;
+        self.check_base(page, &image)?;
+        Ok(image.into())
+    }
+
+    fn check_base(&self, page: PageNumber, image: &[u8]) -> Result<(), StoreError> {
+        if self.base_hash(page) == Some(page_hash(page, image)) {
+            return Ok(());
+        }
+        Err(StoreError::DamagedPage {
+            file: format!("{}/main.db", self.folder),
+            page,
+        })
+    }
+
+    /// Copies a part of `page` as version `at` sees it.
+    pub(crate) fn read(
+        &self,
+        page: PageNumber,
+        at: Version,
+        offset: usize,
+        into: &mut [u8],
+    ) -> Result<(), StoreError> {
+        let part = offset..offset + into.len();
+        assert!(
+            part.end <= self.page_size.bytes() as usize,
+            "a read beyond its page"
+        );
+        if page == self.page_size.lock_page() {
+            into.fill(0);
+            return Ok(());
+        }
+        let shard = self.read_shard(page);
+        let image = match shard.get(&page).and_then(|chain| chain.at(at)) {
+            Some(Link {
+                place: Place::Memory(image),
+                ..
+            }) => {
+                into.copy_from_slice(&image[part]);
+                return Ok(());
+            }
+            Some(link) => link.image(page, &self.spill)?,
+            None => self.read_base(page)?,
+        };
+        into.copy_from_slice(&image[part]);
+        Ok(())
+    }
+
+    /// The whole of `page` as version `at` sees it.
+    pub(crate) fn image(&self, page: PageNumber, at: Version) -> Result<Image, StoreError> {
+        let shard = self.read_shard(page);
+        match shard.get(&page).and_then(|chain| chain.at(at)) {
+            Some(link) => link.image(page, &self.spill),
+            None => self.read_base(page),
+        }
+    }
+
+    /// Hash of the newest image of a page within the newest size.
+    fn newest_hash(&self, page: PageNumber) -> u64 {
+        let shard = self.read_shard(page);
+        let newest = shard
+            .get(&page)
+            .and_then(Chain::newest)
+            .map(|link| link.hash);
+        newest
+            .or_else(|| self.base_hash(page))
+            .expect("a page within the newest size has an image")
+    }
+
+    /// Makes a finished transaction the newest version; nobody but the writer sees it.
+    pub(crate) fn publish(&self, change: Change) -> Version {
+        let (version, old_count, mut checksum, keep) = {
+            let state = self.state();
+            let old_count = size_at(&state.sizes, state.newest);
+            (
+                Version(state.newest.0 + 1),
+                old_count,
+                state.checksum,
+                self.keep(&state),
+            )
+        };
+        let count = change.count;
+        let lock_page = self.page_size.lock_page();
+        let pages = self.complete(change, old_count);
+        for dropped in numbers(count.0 + 1, old_count.0).filter(|page| *page != lock_page) {
+            checksum.toggle(self.newest_hash(dropped));
+        }
+        for (page, image) in pages {
+            if old_count.contains(page) {
+                checksum.toggle(self.newest_hash(page));
+            }
+            let hash = page_hash(page, &image);
+            checksum.toggle(hash);
+            let place = Place::Memory(image);
+            self.insert(
+                page,
+                Link {
+                    version,
+                    shield: false,
+                    hash,
+                    place,
+                },
+                &keep,
+            );
+        }
+        let mut state = self.state();
+        state.newest = version;
+        state.sizes.insert(version, count);
+        state.checksum = checksum;
+        state.pending.push_back((version, checksum));
+        version
+    }
+
+    /// The pages of a change: those within its size, and zeros for those it grew by without writing them, or
+    /// replicas would differ in what they never wrote.
+    fn complete(&self, change: Change, old_count: PageCount) -> BTreeMap<PageNumber, Image> {
+        let Change { mut pages, count } = change;
+        let lock_page = self.page_size.lock_page();
+        assert!(
+            !pages.contains_key(&lock_page),
+            "the lock page is never written"
+        );
+        pages.retain(|page, _| count.contains(*page));
+        let zeros = Image::from(vec![0; self.page_size.bytes() as usize]);
+        for page in numbers(old_count.0 + 1, count.0).filter(|page| *page != lock_page) {
+            pages.entry(page).or_insert_with(|| zeros.clone());
+        }
+        let length = self.page_size.bytes() as usize;
+        assert!(
+            pages.values().all(|image| image.len() == length),
+            "images are whole pages"
+        );
+        pages
+    }
+
+    fn insert(&self, page: PageNumber, link: Link, keep: &Keep) {
+        let added = link.memory_bytes();
+        let gone = {
+            let mut shard = self.write_shard(page);
+            let chain = shard.entry(page).or_default();
+            chain.push(link);
+            chain.prune(page, keep)
+        };
+        self.memory_bytes.fetch_add(added, Ordering::Relaxed);
+        self.dirty_bytes.fetch_add(added, Ordering::Relaxed);
+        self.drop_links(gone);
+    }
+
+    /// Gives back what pruned images held.
+    fn drop_links(&self, gone: Vec<Link>) {
+        for link in gone {
+            self.memory_bytes
+                .fetch_sub(link.memory_bytes(), Ordering::Relaxed);
+            if let Place::Spilled(at) = link.place {
+                self.spill.release(at);
+            }
+        }
+    }
+
+    /// What has to be kept now.
+    pub(crate) fn keep(&self, state: &State) -> Keep {
+        let mut looked_at = self.pins.versions();
+        looked_at.extend([state.anchor.version, state.committed.version]);
+        looked_at.extend(state.target);
+        looked_at.sort_unstable();
+        looked_at.dedup();
+        Keep {
+            committed: state.committed.version,
+            looked_at,
+            base: state.durable.version,
+            base_pages: state.durable.pages,
+        }
+    }
+
+    /// Prunes every chain.
+    pub(crate) fn prune_all(&self) {
+        let keep = {
+            let mut state = self.state();
+            let keep = self.keep(&state);
+            let oldest = keep
+                .looked_at
+                .first()
+                .copied()
+                .unwrap_or(keep.committed)
+                .min(keep.base);
+            let from = state
+                .sizes
+                .range(..=oldest)
+                .next_back()
+                .map(|(version, _)| *version);
+            if let Some(from) = from {
+                state.sizes = state.sizes.split_off(&from);
+            }
+            keep
+        };
+        for shard in &self.shards {
+            let mut gone = Vec::new();
+            shard
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .retain(|page, chain| {
+                    gone.extend(chain.prune(*page, &keep));
+                    !chain.is_empty()
+                });
+            self.drop_links(gone);
+        }
+    }
+
+    /// Commits up to a version as the end of an entry (safety rule 4).
+    pub(crate) fn finish(&self, finish: Finish) -> Result<Arc<EntryEnd>, StoreError> {
+        let bytes = finish.side.bytes();
+        let limit_bytes = crate::position::SIDE_BYTES_MAX;
+        if bytes > limit_bytes {
+            return Err(StoreError::SideTooLarge { bytes, limit_bytes });
+        }
+        let mut state = self.state();
+        let last = state.committed.clone();
+        assert!(
+            Some(finish.position) > last.position,
+            "entry {} is finished twice",
+            finish.position
+        );
+        assert!(
+            last.version <= finish.version && finish.version <= state.newest,
+            "version {} isn't between {} and {}",
+            finish.version.0,
+            last.version.0,
+            state.newest.0
+        );
+        let mut checksum = last.checksum;
+        while state
+            .pending
+            .front()
+            .is_some_and(|(version, _)| *version <= finish.version)
+        {
+            checksum = state.pending.pop_front().expect("just seen").1;
+        }
+        let end = Arc::new(EntryEnd {
+            position: Some(finish.position),
+            version: finish.version,
+            pages: size_at(&state.sizes, finish.version),
+            checksum,
+            side: finish.side,
+            anchor: finish.anchor,
+        });
+        state.committed = end.clone();
+        if finish.anchor {
+            state.anchor = end.clone();
+        }
+        state.entries += 1;
+        state.checksums.push_back((finish.position.index, checksum));
+        if state.checksums.len() > CHECKSUMS_MAX {
+            state.checksums.pop_front();
+        }
+        Ok(end)
+    }
+
+    /// Drops every version above the committed one.
+    pub(crate) fn abort(&self) {
+        let mut state = self.state();
+        let keep = state.committed.version;
+        for shard in &self.shards {
+            let mut gone = Vec::new();
+            shard
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .retain(|_, chain| {
+                    gone.extend(chain.abort(keep));
+                    !chain.is_empty()
+                });
+            self.drop_links(gone);
+        }
+        state.sizes.split_off(&Version(keep.0 + 1));
+        state.pending.clear();
+        state.checksum = state.committed.checksum;
+        state.newest = keep;
+    }
+
+    pub(crate) fn checksum_at(&self, index: u64) -> Option<Checksum> {
+        let state = self.state();
+        let at = state
+            .checksums
+            .binary_search_by_key(&index, |(index, _)| *index)
+            .ok()?;
+        Some(state.checksums[at].1)
+    }
+
+    /// Pages with an image that `at` sees and the base doesn't hold yet, ascending.
+    pub(crate) fn above_base(&self, at: &EntryEnd, base: Version) -> Vec<PageNumber> {
+        let mut pages = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            pages.extend(shard.iter().filter_map(|(page, chain)| {
+                let link = chain.at(at.version)?;
+                (link.version > base && at.pages.contains(*page)).then_some(*page)
+            }));
+        }
+        pages.sort_unstable();
+        pages
+    }
+
+    /// Moves images from memory to the spill file, oldest pages of the map first, until memory is down to
+    /// `target_bytes`. Answers whether it is.
+    pub(crate) fn spill_down_to(&self, target_bytes: u64) -> Result<bool, StoreError> {
+        for shard in &self.shards {
+            let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
+            for (_, chain) in shard.iter_mut() {
+                for link in chain.links_mut() {
+                    if self.memory_bytes.load(Ordering::Relaxed) <= target_bytes {
+                        return Ok(true);
+                    }
+                    let Place::Memory(image) = &link.place else {
+                        continue;
+                    };
+                    let Some(at) = self.spill.keep(image)? else {
+                        return Ok(false);
+                    };
+                    self.memory_bytes
+                        .fetch_sub(image.len() as u64, Ordering::Relaxed);
+                    link.place = Place::Spilled(at);
+                }
+            }
+        }
+        Ok(self.memory_bytes.load(Ordering::Relaxed) <= target_bytes)
+    }
+
+    /// What `main.position` will say of `end`.
+    pub(crate) fn record(&self, end: &EntryEnd) -> Record {
+        Record {
+            generation: self.number,
+            position: end.position,
+            page_size: self.page_size,
+            pages: end.pages,
+            checksum: end.checksum,
+            side: Side {
+                core: end.side.core.clone(),
+                mode: end.side.mode.clone(),
+            },
+        }
+    }
+}
+
+/// The size that `version` sees.
+pub(crate) fn size_at(sizes: &BTreeMap<Version, PageCount>, version: Version) -> PageCount {
+    let newest = sizes.range(..=version).next_back();
+    *newest
+        .expect("sizes reach down to the oldest version looked at")
+        .1
+}
+
+/// Page numbers of a range; empty if it ends before it begins.
+pub(crate) fn numbers(from: u32, to: u32) -> impl Iterator<Item = PageNumber> {
+    (from..=to).map(|number| PageNumber::new(number).expect("page numbers count from 1"))
+}

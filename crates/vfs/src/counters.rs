@@ -1,0 +1,153 @@
+//! Counting from zero: `last_insert_rowid()`, `changes()` and `total_changes()` since a reset.
+//!
+//! A request sees only its own work, whatever the connection did before (safety rule 38). SQLite has a call to set the
+//! first; the second is zero behind a statement that deletes nothing; the third never goes back, so ours
+//! subtracts what it was at the reset.
+//!
+//! Zeroing `changes()` for real, rather than hiding it, matters in triggers: at the end of a trigger SQLite puts back the
+//! value from before, which may be older than the reset.
+
+use rusqlite::functions::{self, FunctionFlags};
+use rusqlite::types::ValueRef;
+use rusqlite::vtab::{
+    Context, CreateVTab, Filters, IndexInfo, Inserts, Module, UpdateVTab, Updates, VTab,
+    VTabConfig, VTabConnection, VTabCursor, VTabKind,
+};
+use rusqlite::{Connection, Error, Result, ffi};
+use std::borrow::Cow;
+use std::ffi::{CStr, c_int};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The table whose emptying sets `changes()` to zero. It is empty, belongs to no schema and only
+/// [`Connection::reset_counters`](crate::Connection::reset_counters) uses it; an authorizer has to let that statement pass.
+pub const COUNTERS_TABLE: &str = "sqlrep_counters";
+
+const ZERO_CHANGES: &str = "DELETE FROM sqlrep_counters";
+
+/// What `total_changes()` was at the last reset.
+#[derive(Clone, Default)]
+pub(crate) struct Counters(Arc<AtomicU64>);
+
+impl Counters {
+    /// Puts table and function into a fresh connection.
+    pub(crate) fn install(&self, sqlite: &Connection) -> Result<()> {
+        const MODULE: &Module<'static, Nothing> = &Module::update_module();
+        sqlite.create_module(COUNTERS_TABLE, MODULE, None)?;
+        let own = self.clone();
+        let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_INNOCUOUS;
+        sqlite.create_scalar_function("total_changes", 0, flags, move |call| own.answer(call))
+    }
+
+    fn answer(&self, call: &functions::Context<'_>) -> Result<i64> {
+        // SAFETY: the connection is asked for a number while it runs this very function, and not kept.
+        let sqlite = unsafe { call.get_connection() }?;
+        Ok(self.since_reset(&sqlite).cast_signed())
+    }
+
+    pub(crate) fn since_reset(&self, sqlite: &Connection) -> u64 {
+        let base = self.0.load(Ordering::Relaxed);
+        sqlite
+            .total_changes()
+            .checked_sub(base)
+            .expect("SQLite never counts back")
+    }
+
+    /// From here on everything counts from zero. `writes`: without it nothing but the row id can have been set.
+    pub(crate) fn reset(&self, sqlite: &Connection, writes: bool) -> Result<()> {
+        // SAFETY: the handle is only used for the call below, while `sqlite` is borrowed.
+        let handle = unsafe { sqlite.handle() };
+        // SAFETY: `handle` is an open connection that no other thread uses: `sqlite` isn't shared.
+        unsafe { ffi::sqlite3_set_last_insert_rowid(handle, 0) };
+        if writes {
+            sqlite.prepare_cached(ZERO_CHANGES)?.execute([])?;
+        }
+        self.0.store(sqlite.total_changes(), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// The empty table.
+#[repr(C)]
+struct Nothing {
+    base: ffi::sqlite3_vtab,
+}
+
+// SAFETY: `repr(C)` with SQLite's part first, as the trait asks.
+unsafe impl VTab<'_> for Nothing {
+    type Aux = ();
+    type Cursor = NoRows;
+
+    fn connect(
+        db: &mut VTabConnection,
+        _aux: Option<&()>,
+        _module: &[u8],
+        _database: &[u8],
+        _table: &[u8],
+        _arguments: &[&[u8]],
+    ) -> Result<(Cow<'static, CStr>, Self)> {
+        db.config(VTabConfig::DirectOnly)?;
+        let base = ffi::sqlite3_vtab::default();
+        Ok((Cow::Borrowed(c"CREATE TABLE x(y)"), Self { base }))
+    }
+
+    fn best_index(&self, info: &mut IndexInfo) -> Result<bool> {
+        info.set_estimated_cost(1.0);
+        Ok(true)
+    }
+
+    fn open(&mut self) -> Result<NoRows> {
+        let base = ffi::sqlite3_vtab_cursor::default();
+        Ok(NoRows { base })
+    }
+}
+
+impl CreateVTab<'_> for Nothing {
+    const KIND: VTabKind = VTabKind::EponymousOnly;
+}
+
+impl UpdateVTab<'_> for Nothing {
+    fn delete(&mut self, _row: ValueRef<'_>) -> Result<()> {
+        Err(always_empty())
+    }
+
+    fn insert(&mut self, _values: &Inserts<'_>) -> Result<i64> {
+        Err(always_empty())
+    }
+
+    fn update(&mut self, _values: &Updates<'_>) -> Result<()> {
+        Err(always_empty())
+    }
+}
+
+fn always_empty() -> Error {
+    Error::ModuleError(format!("{COUNTERS_TABLE} is always empty"))
+}
+
+#[repr(C)]
+struct NoRows {
+    base: ffi::sqlite3_vtab_cursor,
+}
+
+// SAFETY: `repr(C)` with SQLite's part first, as the trait asks.
+unsafe impl VTabCursor for NoRows {
+    fn filter(&mut self, _number: c_int, _text: Option<&str>, _args: &Filters<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn eof(&self) -> bool {
+        true
+    }
+
+    fn column(&self, _context: &mut Context, _column: c_int) -> Result<()> {
+        Ok(())
+    }
+
+    fn rowid(&self) -> Result<i64> {
+        Ok(0)
+    }
+}

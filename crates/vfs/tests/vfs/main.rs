@@ -1,0 +1,12 @@
+//! SQLite on the page store, from outside: what SQL sees, what becomes a version, what survives.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+mod bed;
+mod capture;
+mod counters;
+mod isolation;
+mod lifetime;
+mod private;
+mod refusals;
+mod surroundings;

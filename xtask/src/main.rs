@@ -1,0 +1,61 @@
+//! sqlrep's own checks, run by `cargo xtask tidy` and by CI.
+//!
+//! What the compiler and clippy can't see: which crate may use which, where unsafe code may stand, that every
+//! module opens with its story, that every safety rule has its test, that documents name what exists, and
+//! which licences we ship. It reads files and `cargo metadata`; it changes nothing.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is a program for a terminal"
+)]
+
+mod docs;
+mod layers;
+mod licences;
+mod rules;
+mod source;
+mod tree;
+
+use std::process::ExitCode;
+use tree::Tree;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["tidy"] => tidy(),
+        ["rules"] => rules::print(&Tree::read()),
+        _ => {
+            eprintln!("usage: cargo xtask tidy | rules");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs every check and prints what each found.
+fn tidy() -> ExitCode {
+    let tree = Tree::read();
+    let checks: [(&str, Vec<String>); 5] = [
+        ("layers", layers::check(&tree)),
+        ("source", source::check(&tree)),
+        ("rules", rules::check(&tree)),
+        ("docs", docs::check(&tree)),
+        ("licences", licences::check(&tree)),
+    ];
+    let mut found = 0;
+    for (name, problems) in checks {
+        println!(
+            "tidy {name}: {}",
+            if problems.is_empty() { "ok" } else { "FAILED" }
+        );
+        for problem in &problems {
+            println!("  {problem}");
+        }
+        found += problems.len();
+    }
+    if found == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
