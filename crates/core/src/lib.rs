@@ -36,7 +36,10 @@ pub use entry::{Entry, Payload, Vote};
 pub use error::MemberError;
 pub use ids::{ClusterId, DirectoryId, EntryId, LogIndex, NodeId, OutOfRange, Peer, Term};
 pub use log_store::{Done, LogState, LogStore, StorageError};
-pub use member::{Counts, Member, MemberStatus, Parts, ReadPermit, Role, Status};
+pub use member::{
+    AskError, Counts, Member, MemberStatus, NoPeerService, Parts, PeerService, ReadPermit, Role,
+    Route, Status, Written,
+};
 pub use outcome::{ReadBound, ReadError, ReadLevel, WriteError};
 pub use settings::Settings;
 pub use sqlrep_env::Retry;

@@ -31,6 +31,11 @@ pub struct Settings {
     pub request_bytes_max: usize,
     /// Reads waiting for one round of confirmation.
     pub reads_waiting_max: usize,
+    /// Calls to one other member that wait to be sent, as many that wait for an answer, and as many of its
+    /// own that are answered at once.
+    pub client_calls_max: usize,
+    /// Bytes of one other member's calls that are answered at once; a larger one is answered alone.
+    pub client_bytes_max: usize,
     /// Commits that Raft may be ahead of applying (safety rule 21).
     pub state_machine_channel_size: u64,
     /// Append requests under way to one follower.
@@ -54,6 +59,8 @@ impl Default for Settings {
             queue_bytes_max: 64 << 20,
             request_bytes_max: 8 << 20,
             reads_waiting_max: 16 * 1024,
+            client_calls_max: 4096,
+            client_bytes_max: 64 << 20,
             state_machine_channel_size: 65_536,
             replication_window: 4,
             replication_bytes_max: 4 << 20,
@@ -106,6 +113,7 @@ impl Settings {
             ("in_flight_entries_max", self.in_flight_entries_max),
             ("queue_requests_max", self.queue_requests_max),
             ("reads_waiting_max", self.reads_waiting_max),
+            ("client_calls_max", self.client_calls_max),
             ("replication_window", self.replication_window),
         ];
         match positive.into_iter().find(|(_, value)| *value == 0) {

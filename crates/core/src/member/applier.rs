@@ -101,6 +101,7 @@ impl<M: StateMachine> Applier<M> {
                 let (envelope, body) = Envelope::open(bytes).map_err(malformed)?;
                 match envelope.content {
                     Content::Genesis { .. } => side = self.named(&envelope.content),
+                    Content::Barrier => {}
                     Content::Requests { .. } => {
                         let (id, body, skip) = (entry.id, &body, &[][..]);
                         let applied = self.shared.machine.prepare(Committed { id, body, skip })?;

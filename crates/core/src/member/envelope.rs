@@ -38,6 +38,8 @@ pub(crate) enum Content {
     Requests { items: Vec<Item> },
     /// The cluster's name and settings, written once by its first leader; no body.
     Genesis { cluster: ClusterId, settings: Bytes },
+    /// Nothing, at this place in the log: what strong reads wait for; no body.
+    Barrier,
 }
 
 /// One request of a command.
@@ -65,7 +67,7 @@ impl Envelope {
         let (envelope, read) = codec::decode_prefix::<Self>(command)?;
         let keyed = match &envelope.content {
             Content::Requests { items } => items.iter().any(|item| item.key.is_some()),
-            Content::Genesis { .. } => false,
+            Content::Genesis { .. } | Content::Barrier => false,
         };
         if keyed {
             let what = "a request with an idempotency key, written by a newer release";

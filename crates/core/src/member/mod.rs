@@ -1,7 +1,7 @@
 //! One member of a cluster.
 //!
 //! ```text
-//!   write  ─► queue ─► proposer ─► Raft ─► apply worker ─► in-flight table ─► reply
+//!   write  ─► (to the leader, if another node leads) ─► queue ─► proposer ─► Raft ─► apply worker ─► in-flight table ─► reply
 //!   permit ─► rounds (one confirmation for many) ─► watch of the applied position ─► ReadPermit
 //! ```
 //!
@@ -11,9 +11,11 @@
 //! | `epochs` | the writer worker |
 //! | `applier` | the apply worker and `core`'s side state |
 //! | `rounds`, `reads`, `contact` | what a read may rely on |
+//! | `client` | calls between members: forwarded writes, read indexes, the embedder's own |
 //! | `retention` | how much of the log stays |
 
 mod applier;
+mod client;
 mod contact;
 mod counters;
 mod envelope;
@@ -29,6 +31,7 @@ mod standing;
 mod status;
 mod stop;
 mod tasks;
+mod writes;
 
 pub(crate) use applier::{Applier, Stuck};
 pub(crate) use contact::Contact;
@@ -38,21 +41,25 @@ pub(crate) use epochs::{Epochs, Ran};
 pub(crate) use in_flight::{Answer, Client, InFlight};
 pub(crate) use queue::Queue;
 pub(crate) use retention::Retention;
-pub(crate) use rounds::{Rounds, rounds};
+pub(crate) use rounds::{Rounder, Rounds, rounds};
 pub(crate) use shared::Shared;
 pub(crate) use tasks::Tasks;
 
+pub use client::{AskError, NoPeerService, PeerService};
 pub use reads::ReadPermit;
 pub use standing::Role;
 pub use status::{Counts, MemberStatus, Status};
+pub use writes::{Route, Written};
 
 use crate::codec::CodecError;
 use crate::raft::{LogAdapter, MACHINE_JOBS_MAX, MachineAdapter, Network, Raft, scoped, serve};
 use crate::{
-    DirectoryId, EntryId, Lane, LogStore, MemberError, NodeId, Peer, Settings, StateMachine,
-    Transport, WriteError,
+    DirectoryId, Lane, LogStore, MemberError, NodeId, Peer, Settings, StateMachine, Transport,
 };
-use proposer::{AnswerOf, Proposer};
+use bytes::Bytes;
+use client::{Answer as Told, Ask, Lines};
+use openraft::async_runtime::WatchReceiver;
+use proposer::Proposer;
 use sqlrep_env::{Actor, Env};
 use standing::Standing;
 use std::collections::BTreeMap;
@@ -78,6 +85,8 @@ pub struct Parts<M: StateMachine> {
     pub log: Arc<dyn LogStore>,
     /// Links to the other members.
     pub transport: Arc<dyn Transport>,
+    /// Answers what the other members' embedders ask.
+    pub service: Arc<dyn PeerService>,
     /// Time, randomness, threads.
     pub env: Env,
     /// Times and bounds.
@@ -108,11 +117,14 @@ impl Drop for Guard {
     }
 }
 
-struct Inner<M: StateMachine> {
+/// What the clones share, and the tasks.
+pub(crate) struct Inner<M: StateMachine> {
     raft: Raft<M>,
     shared: Arc<Shared<M>>,
     queue: Arc<Queue<M::Request, M::Reply>>,
-    read_index: Rounds,
+    read_index: Asked,
+    barriers: Asked,
+    lines: Lines,
     transport: Arc<dyn Transport>,
     tasks: Tasks,
     counters: Arc<Counters>,
@@ -147,35 +159,27 @@ impl<M: StateMachine> Member<M> {
 
     fn run(raft: Raft<M>, shared: Arc<Shared<M>>, transport: Arc<dyn Transport>) -> Self {
         let tasks = Tasks::new(shared.env.entropy.clone());
-        let (read_index, rounder) = rounds(shared.settings.reads_waiting_max);
-        let queue = Arc::new(Queue::new(&shared.settings));
-        let counters = Arc::new(Counters::default());
-        let proposer = Proposer {
-            raft: raft.clone(),
-            shared: shared.clone(),
-            queue: queue.clone(),
-            rounds: read_index.clone(),
-            counters: counters.clone(),
+        let waiting_max = shared.settings.reads_waiting_max;
+        let (read_index, read_rounders) = asked(waiting_max);
+        let (barriers, barrier_rounders) = asked(waiting_max);
+        let calls_max = shared.settings.client_calls_max;
+        let inner = Arc::new(Inner {
+            queue: Arc::new(Queue::new(&shared.settings)),
+            read_index,
+            barriers,
+            lines: Lines::new(transport.clone(), tasks.clone(), calls_max),
             tasks: tasks.clone(),
-            sequence: 0,
-            epochs: 0,
-        };
-        let asks = raft.clone();
-        tasks.spawn(proposer.run());
-        tasks.spawn(rounder.run(move || reads::confirm(asks.clone())));
-        tasks.spawn(accept_all(raft.clone(), shared.clone(), transport.clone()));
-        let inner = Inner {
+            counters: Arc::default(),
+            stopped: Mutex::new(false),
             raft,
             shared,
-            queue,
-            read_index,
             transport,
-            tasks: tasks.clone(),
-            counters,
-            stopped: Mutex::new(false),
-        };
+        });
+        tasks.spawn(Proposer::new(&inner).run());
+        inner.run_rounds(read_rounders, barrier_rounders);
+        tasks.spawn(accept_all(inner.clone()));
         Self {
-            inner: Arc::new(inner),
+            inner,
             _guard: Arc::new(Guard(tasks)),
         }
     }
@@ -196,36 +200,71 @@ impl<M: StateMachine> Member<M> {
         })
     }
 
-    /// Replicates `request`. The reply leaves only when it is committed and applied here; with it, where.
+    /// Asks the embedder on `node`, which may be this one.
     ///
     /// # Errors
     ///
-    /// Every [`WriteError`]; what isn't answered within `wait_max` is withdrawn, or unknown.
-    pub async fn write(
+    /// Every [`AskError`].
+    pub async fn ask(
         &self,
-        request: M::Request,
+        node: NodeId,
+        ask: Bytes,
         wait_max: Duration,
-    ) -> Result<(M::Reply, EntryId), WriteError> {
-        let since = Instant::now();
-        match self.propose(request, since, since + wait_max).await {
-            Answer::Outcome(outcome) => outcome,
-            Answer::Back(_request, error) => Err(error),
+    ) -> Result<Bytes, AskError> {
+        let inner = &self.inner;
+        if node == inner.shared.node {
+            let answer = inner.shared.service.call(node, ask);
+            let timeout = |_| AskError::Timeout {
+                node,
+                waited: wait_max,
+            };
+            return tokio::time::timeout(wait_max, answer)
+                .await
+                .map_err(timeout);
         }
+        let deadline = after(Instant::now(), wait_max);
+        match inner.call(node, Ask::Opaque(ask), deadline).await? {
+            Told::Opaque(answer) => Ok(answer),
+            _ => Err(AskError::Mismatch { node }),
+        }
+    }
+}
+
+impl<M: StateMachine> Inner<M> {
+    /// Asks another member; its address is that of the members Raft works with.
+    async fn call(&self, node: NodeId, ask: Ask, deadline: Instant) -> Result<Told, AskError> {
+        let Some(peer) = self.peer(node) else {
+            let cause = "it is no member".to_owned();
+            return Err(AskError::Unreachable { node, cause });
+        };
+        self.lines.call(node, &peer, ask, deadline).await
     }
 
-    /// Writes here, if this node leads.
-    async fn propose(&self, request: M::Request, since: Instant, deadline: Instant) -> AnswerOf<M> {
-        let inner = &self.inner;
-        if inner.shared.is_out_of_service() {
-            let leader = Standing::of(&inner.raft).leader;
-            return Answer::Back(request, WriteError::NotLeader { leader });
-        }
-        let bytes = inner.shared.machine.request_bytes(&request);
-        match inner.queue.push(request, bytes) {
-            Ok(ticket) => ticket.answer(since, deadline).await,
-            Err(error) => Answer::Outcome(Err(error)),
-        }
+    fn peer(&self, node: NodeId) -> Option<Peer> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let members = metrics.membership_config.membership();
+        members.get_node(&node.get()).cloned()
     }
+}
+
+/// Where reads wait for an answer of the leader.
+pub(crate) struct Asked {
+    /// Rounds that this node runs as the leader, for itself and for others.
+    here: Rounds,
+    /// Rounds that ask the leader.
+    there: Rounds,
+}
+
+fn asked(waiting_max: usize) -> (Asked, [Rounder; 2]) {
+    let ((here, rounds_here), (there, rounds_there)) = (rounds(waiting_max), rounds(waiting_max));
+    (Asked { here, there }, [rounds_here, rounds_there])
+}
+
+/// `wait` behind `since`; a wait without an end ends in a year.
+fn after(since: Instant, wait: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    since + wait.min(YEAR)
 }
 
 fn share<M: StateMachine>(parts: Parts<M>) -> Arc<Shared<M>> {
@@ -242,6 +281,7 @@ fn share<M: StateMachine>(parts: Parts<M>) -> Arc<Shared<M>> {
         epochs: Epochs::start(&parts.env, parts.machine.clone()),
         machine: parts.machine,
         log: parts.log,
+        service: parts.service,
         env: parts.env,
         settings: parts.settings,
         in_flight: InFlight::new(origin),
@@ -255,19 +295,20 @@ fn share<M: StateMachine>(parts: Parts<M>) -> Arc<Shared<M>> {
 }
 
 /// Serves the links that other members open.
-async fn accept_all<M: StateMachine>(
-    raft: Raft<M>,
-    shared: Arc<Shared<M>>,
-    transport: Arc<dyn Transport>,
-) {
+async fn accept_all<M: StateMachine>(inner: Arc<Inner<M>>) {
     let mut links = JoinSet::new();
-    while let Some((from, lane, link)) = transport.accept().await {
+    while let Some((from, lane, link)) = inner.transport.accept().await {
         while links.try_join_next().is_some() {}
-        if links.len() >= LINKS_MAX || lane == Lane::Client {
+        if links.len() >= LINKS_MAX {
             tracing::warn!(%from, ?lane, "a link is refused");
             continue;
         }
-        let served = serve(from, lane, link, raft.clone(), shared.clone());
-        links.spawn(scoped(shared.env.entropy.next(), served));
+        let (seed, inner) = (inner.shared.env.entropy.next(), inner.clone());
+        links.spawn(scoped(seed, async move {
+            match lane {
+                Lane::Client => client::serve(from, link, inner).await,
+                raft => serve(from, raft, link, inner.raft.clone(), inner.shared.clone()).await,
+            }
+        }));
     }
 }

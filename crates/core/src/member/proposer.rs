@@ -27,7 +27,7 @@ use crate::member::in_flight::{Batch, tell};
 use crate::member::queue::give_back;
 use crate::member::standing::{Standing, lost};
 use crate::member::{
-    Answer, Client, Content, Counters, Envelope, Item, Queue, Ran, Rounds, Shared, Tasks,
+    Answer, Client, Content, Counters, Envelope, Inner, Item, Queue, Ran, Rounds, Shared, Tasks,
 };
 use crate::raft::{Command, Raft, TypeConfig, leadership, node_id};
 use crate::{EntryId, EpochId, NodeId, StateMachine, Step, WriteError};
@@ -52,19 +52,33 @@ type Verdict = openraft::alias::OneshotReceiverOf<TypeConfig, ClientWriteResult<
 
 /// The one task that proposes.
 pub(crate) struct Proposer<M: StateMachine> {
-    pub raft: Raft<M>,
-    pub shared: Arc<Shared<M>>,
-    pub queue: Arc<Requests<M>>,
-    pub rounds: Rounds,
-    pub counters: Arc<Counters>,
-    pub tasks: Tasks,
+    raft: Raft<M>,
+    shared: Arc<Shared<M>>,
+    queue: Arc<Requests<M>>,
+    /// Those in which this node is confirmed as the leader, not those that ask another one.
+    rounds: Rounds,
+    counters: Arc<Counters>,
+    tasks: Tasks,
     /// Commands sealed so far by this process.
-    pub sequence: u64,
+    sequence: u64,
     /// Epochs begun so far by this process.
-    pub epochs: u64,
+    epochs: u64,
 }
 
 impl<M: StateMachine> Proposer<M> {
+    pub(crate) fn new(inner: &Inner<M>) -> Self {
+        Self {
+            raft: inner.raft.clone(),
+            shared: inner.shared.clone(),
+            queue: inner.queue.clone(),
+            rounds: inner.read_index.here.clone(),
+            counters: inner.counters.clone(),
+            tasks: inner.tasks.clone(),
+            sequence: 0,
+            epochs: 0,
+        }
+    }
+
     /// Proposes until the task is aborted.
     pub(crate) async fn run(mut self) {
         let slots = Arc::new(Semaphore::new(self.shared.settings.in_flight_entries_max));
@@ -196,15 +210,16 @@ impl<M: StateMachine> Proposer<M> {
             self.shared.in_flight.insert(self.sequence, batch);
             proposal = Some((first, ran.bodies));
         }
-        self.hold(answered);
+        self.hold(epoch, answered);
         if let Some((first, bodies)) = proposal {
             self.hand_over(epoch, first, items, bodies).await;
         }
     }
 
     /// Replies without an entry wait for what they were computed on, and for a round of confirmation that
-    /// begins now, after their execution (safety rule 25).
-    fn hold(&self, answered: Vec<(M::Reply, ClientOf<M>)>) {
+    /// begins now, after their execution (safety rule 25). A read index of another term confirms another
+    /// leadership, this node's own perhaps, and says nothing about what was computed in this one.
+    fn hold(&self, epoch: EpochId, answered: Vec<(M::Reply, ClientOf<M>)>) {
         if answered.is_empty() {
             return;
         }
@@ -216,7 +231,7 @@ impl<M: StateMachine> Proposer<M> {
                 Some(base) => base.await.unwrap_or(false),
                 None => true,
             };
-            let confirmed = confirmed.await.is_ok();
+            let confirmed = confirmed.await.is_ok_and(|index| index.term == epoch.term);
             let at = *shared.applied.borrow();
             for (reply, client) in answered {
                 let outcome = match at {

@@ -1,15 +1,23 @@
 //! What a read has to wait for.
 
-use crate::member::{Member, Standing};
-use crate::raft::{Raft, entry_id, node_id};
-use crate::{ClusterId, EntryId, LogIndex, ReadBound, ReadError, ReadLevel, StateMachine};
+use super::client::{Answer as Told, Ask, AskError};
+use super::{Asked, Content, Envelope, Inner, Member, Rounder, Standing, after};
+use crate::raft::{Command, Raft, entry_id, leadership, node_id};
+use crate::{ClusterId, EntryId, LogIndex, NodeId, ReadBound, ReadError, ReadLevel, StateMachine};
 use openraft::ReadPolicy;
-use openraft::error::{LinearizableReadError, RaftError};
+use openraft::async_runtime::WatchReceiver;
+use openraft::error::{ClientWriteError, LinearizableReadError, RaftError};
+use openraft::impls::ProgressResponder;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long a read waits that doesn't say.
 const WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// A leader that doesn't answer a round of reads for this long is asked again, or another one.
+const ROUND_MAX: Duration = Duration::from_secs(2);
 
 /// Leave to read on this node: everything up to `at` is applied here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,12 +46,19 @@ impl<M: StateMachine> Member<M> {
         }
         let (since, wait_max) = (Instant::now(), bound.wait_max.unwrap_or(WAIT_MAX));
         let level = self.effective(level);
-        let waited = |_| ReadError::Timeout {
-            waited: since.elapsed(),
-        };
         let ready = tokio::time::timeout(wait_max, self.ready(level, bound));
-        let at = ready.await.map_err(waited)??;
+        let at = ready.await.map_err(|_| self.waited(level, since))??;
         Ok(ReadPermit { at, level })
+    }
+
+    /// Why a read waited in vain.
+    fn waited(&self, level: ReadLevel, since: Instant) -> ReadError {
+        let leader = Standing::of(&self.inner.raft).leader;
+        if level != ReadLevel::None && leader.is_none() {
+            return ReadError::NotLeader { leader };
+        }
+        let waited = since.elapsed();
+        ReadError::Timeout { waited }
     }
 
     fn effective(&self, level: ReadLevel) -> ReadLevel {
@@ -66,14 +81,31 @@ impl<M: StateMachine> Member<M> {
                 *self.inner.shared.applied.borrow()
             }
             ReadLevel::Weak | ReadLevel::Auto => Some(lease(&self.inner.raft).await?),
-            ReadLevel::Linearizable | ReadLevel::Strong => {
-                Some(self.inner.read_index.join().await?)
-            }
+            ReadLevel::Linearizable => Some(self.strict(&self.inner.read_index).await?),
+            ReadLevel::Strong => Some(self.strict(&self.inner.barriers).await?),
         };
         if let Some((cluster, index)) = bound.at_least {
             self.reached(cluster, index).await?;
         }
         self.applied(index).await
+    }
+
+    /// An index that the leader has confirmed after this was called. Waits for a leader.
+    async fn strict(&self, asked: &Asked) -> Result<EntryId, ReadError> {
+        let inner = &self.inner;
+        loop {
+            let leads = Standing::of(&inner.raft).leads(inner.shared.node);
+            let index = match leads {
+                Some(_) => asked.here.join().await,
+                None => asked.there.join().await,
+            };
+            match index {
+                Err(ReadError::NotLeader { .. }) => {}
+                index => return index,
+            }
+            // The caller's deadline ends it.
+            inner.look_again(Instant::now()).await;
+        }
     }
 
     /// The age of what this node shows, where the level doesn't ask the leader.
@@ -116,14 +148,100 @@ impl<M: StateMachine> Member<M> {
     }
 }
 
+/// What reads ask the leader for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    ReadIndex,
+    Barrier,
+}
+
+impl<M: StateMachine> Inner<M> {
+    /// Runs the rounds, each kind in a task.
+    pub(super) fn run_rounds(self: &Arc<Self>, read_index: [Rounder; 2], barriers: [Rounder; 2]) {
+        for (wanted, [here, there]) in
+            [(Wanted::ReadIndex, read_index), (Wanted::Barrier, barriers)]
+        {
+            let inner = self.clone();
+            self.tasks
+                .spawn(here.run(move || inner.clone().lead(wanted)));
+            let inner = self.clone();
+            self.tasks
+                .spawn(there.run(move || inner.clone().ask_leader(wanted)));
+        }
+    }
+
+    /// A round of this node as the leader.
+    async fn lead(self: Arc<Self>, wanted: Wanted) -> Result<EntryId, ReadError> {
+        match wanted {
+            Wanted::ReadIndex => read_index(&self.raft, ReadPolicy::ReadIndex).await,
+            Wanted::Barrier => Box::pin(self.barrier()).await,
+        }
+    }
+
+    /// A round that asks the leader; what comes later isn't in it (safety rule 43).
+    async fn ask_leader(self: Arc<Self>, wanted: Wanted) -> Result<EntryId, ReadError> {
+        let leader = Standing::of(&self.raft).leader;
+        let Some(node) = leader.filter(|leader| *leader != self.shared.node) else {
+            return Err(ReadError::NotLeader { leader });
+        };
+        let ask = match wanted {
+            Wanted::ReadIndex => Ask::ReadIndex,
+            Wanted::Barrier => Ask::Barrier,
+        };
+        let deadline = after(Instant::now(), ROUND_MAX);
+        tokio::select! {
+            biased;
+            told = self.call(node, ask, deadline) => match told {
+                Ok(Told::Index(index)) => index,
+                Err(AskError::Overloaded { .. }) => Err(ReadError::Overloaded),
+                Err(AskError::Stopped) => Err(ReadError::Stopped),
+                // A read changes nothing: it may ask again whatever became of the question.
+                Ok(_) | Err(_) => Err(ReadError::NotLeader { leader }),
+            },
+            () = followed(&self.raft, node) => Err(ReadError::NotLeader { leader: None }),
+        }
+    }
+
+    /// Proposes an entry without a request and waits until it is applied here.
+    async fn barrier(&self) -> Result<EntryId, ReadError> {
+        let standing = Standing::of(&self.raft);
+        let leader = standing.leader;
+        let Some(term) = standing.leads(self.shared.node) else {
+            return Err(ReadError::NotLeader { leader });
+        };
+        let envelope = Envelope {
+            origin: self.shared.in_flight.origin(),
+            sequence: 0,
+            content: Content::Barrier,
+        };
+        let (responder, verdict) = ProgressResponder::complete_only();
+        let write = self.raft.write(Command(envelope.seal(&[])));
+        let write = write.with_leader(leadership(term)).responder(responder);
+        write.await.map_err(|_fatal| ReadError::Stopped)?;
+        self.counters.entries.fetch_add(1, Ordering::Relaxed);
+        match verdict.await {
+            Ok(Ok(written)) => Ok(entry_id(&written.log_id)),
+            Ok(Err(
+                ClientWriteError::ForwardToLeader(_) | ClientWriteError::LogEntryDiscarded(_),
+            )) => Err(ReadError::NotLeader { leader: None }),
+            Ok(Err(_)) | Err(_) => Err(ReadError::Stopped),
+        }
+    }
+}
+
+/// Waits until this node follows somebody else than `leader`.
+async fn followed<M: StateMachine>(raft: &Raft<M>, leader: NodeId) {
+    let mut changes = raft.metrics();
+    while Standing::of(raft).leader == Some(leader) {
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 /// The read index under this leader's lease.
 async fn lease<M: StateMachine>(raft: &Raft<M>) -> Result<EntryId, ReadError> {
     read_index(raft, ReadPolicy::LeaseRead).await
-}
-
-/// The read index after a round of heartbeats that begins now.
-pub(crate) async fn confirm<M: StateMachine>(raft: Raft<M>) -> Result<EntryId, ReadError> {
-    read_index(&raft, ReadPolicy::ReadIndex).await
 }
 
 async fn read_index<M: StateMachine>(

@@ -1,7 +1,9 @@
 //! What all parts of a running member share.
 
 use crate::member::{Contact, Epochs, InFlight, Retention, Side};
-use crate::{DirectoryId, EntryId, LogStore, MachineError, NodeId, Settings, StateMachine};
+use crate::{
+    DirectoryId, EntryId, LogStore, MachineError, NodeId, PeerService, Settings, StateMachine,
+};
 use sqlrep_env::Env;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -13,6 +15,8 @@ pub(crate) struct Shared<M: StateMachine> {
     pub directory: DirectoryId,
     pub machine: Arc<M>,
     pub log: Arc<dyn LogStore>,
+    /// Answers what other members' embedders ask.
+    pub service: Arc<dyn PeerService>,
     pub env: Env,
     pub settings: Settings,
     pub epochs: Epochs<M>,

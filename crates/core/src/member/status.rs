@@ -149,7 +149,7 @@ impl<M: StateMachine> Member<M> {
             entries: counters.entries.load(Ordering::Relaxed),
             requests: counters.requests.load(Ordering::Relaxed),
             gathered_max: counters.gathered_max.load(Ordering::Relaxed),
-            read_rounds: self.inner.read_index.begun(),
+            read_rounds: self.inner.read_index.here.begun(),
         }
     }
 }

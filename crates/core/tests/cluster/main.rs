@@ -4,13 +4,18 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+mod client;
+mod forward;
 mod list;
 mod writes;
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use list::{Ask, List, Style};
 use sqlrep_core::memory::{MemoryLog, Switchboard};
 use sqlrep_core::{
-    DirectoryId, EntryId, Member, NodeId, Parts, Peer, ReadBound, ReadLevel, Settings, WriteError,
+    DirectoryId, Member, NodeId, Parts, Peer, PeerService, ReadBound, ReadLevel, Retry, Route,
+    Settings, WriteError, Written,
 };
 use sqlrep_env::Env;
 use std::collections::BTreeMap;
@@ -22,6 +27,17 @@ pub(crate) fn node(id: u64) -> NodeId {
 }
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
+
+/// Says who was asked by whom, and what.
+struct Whispers(NodeId);
+
+#[async_trait]
+impl PeerService for Whispers {
+    async fn call(&self, from: NodeId, ask: Bytes) -> Bytes {
+        let ask = String::from_utf8_lossy(&ask);
+        format!("{from} asks {}: {ask}", self.0).into()
+    }
+}
 
 /// One member with what it runs on.
 pub(crate) struct Node {
@@ -83,6 +99,7 @@ impl Cluster {
             machine: machine.clone(),
             log: Arc::new(log.clone()),
             transport,
+            service: Arc::new(Whispers(node(id))),
             env: Env::inline(self.seed * 1_000_003 + id),
             settings: self.settings.clone(),
         };
@@ -129,13 +146,18 @@ impl Cluster {
 }
 
 impl Node {
-    pub(crate) async fn push(&self, line: &str) -> Result<(String, EntryId), WriteError> {
-        self.member
-            .write(Ask::Push(line.to_owned()), 5 * SECOND)
-            .await
+    pub(crate) async fn push(&self, line: &str) -> Result<Written<String>, WriteError> {
+        let ask = Ask::Push(line.to_owned());
+        self.member.write(ask, Route::Here, 5 * SECOND).await
     }
 
-    pub(crate) async fn show(&self) -> Result<(String, EntryId), WriteError> {
-        self.member.write(Ask::Show, 5 * SECOND).await
+    /// From any node.
+    pub(crate) async fn send(&self, line: &str) -> Result<Written<String>, WriteError> {
+        let ask = Ask::Push(line.to_owned());
+        self.member.write(ask, Route::Forward, 5 * SECOND).await
+    }
+
+    pub(crate) async fn show(&self) -> Result<Written<String>, WriteError> {
+        self.member.write(Ask::Show, Route::Here, 5 * SECOND).await
     }
 }

@@ -7,13 +7,14 @@ async fn three_writes(style: Style, size: u64) {
     let leader = cluster.leader().await;
     let mut at = None;
     for (n, line) in ["a", "b", "c"].into_iter().enumerate() {
-        let (reply, id) = leader.push(line).await.unwrap();
-        assert_eq!(reply, (n + 1).to_string());
-        assert!(Some(id) > at);
-        at = Some(id);
+        let written = leader.push(line).await.unwrap();
+        assert_eq!(written.reply, (n + 1).to_string());
+        assert_eq!(written.by, leader.id);
+        assert!(Some(written.at) > at);
+        at = Some(written.at);
     }
     assert_eq!(cluster.agreed(3).await, ["a", "b", "c"]);
-    assert_eq!(leader.show().await.unwrap().0, "a,b,c");
+    assert_eq!(leader.show().await.unwrap().reply, "a,b,c");
 }
 
 #[tokio::test(start_paused = true)]
@@ -39,9 +40,9 @@ async fn requests_gather_into_few_entries() {
         for n in 0..1000 {
             let member = leader.member.clone();
             let push = Ask::Push(n.to_string());
-            waiting.push(tokio::spawn(
-                async move { member.write(push, 5 * SECOND).await },
-            ));
+            waiting.push(tokio::spawn(async move {
+                member.write(push, Route::Here, 5 * SECOND).await
+            }));
         }
         for wait in waiting {
             wait.await.unwrap().unwrap();
@@ -72,7 +73,7 @@ async fn a_leader_cut_off_tells_unknown_from_not_done() {
         );
         let later = old.push("later").await;
         let error = later.unwrap_err();
-        assert_eq!(error.retry(), sqlrep_core::Retry::Safe, "{error}");
+        assert_eq!(error.retry(), Retry::Safe, "{error}");
         let new = loop {
             let leader = cluster.leader().await;
             if leader.id != old.id {
@@ -85,10 +86,7 @@ async fn a_leader_cut_off_tells_unknown_from_not_done() {
         cluster.board.heal();
         let lines = cluster.agreed(2).await;
         assert_eq!(lines, ["kept", "new"]);
-        assert_eq!(
-            old.push("again").await.unwrap_err().retry(),
-            sqlrep_core::Retry::Safe
-        );
+        assert_eq!(old.push("again").await.unwrap_err().retry(), Retry::Safe);
     }
 }
 
@@ -102,15 +100,12 @@ async fn a_restarted_member_applies_what_its_log_holds() {
             node.push(line).await.unwrap();
         }
         node.member.stop().await;
-        assert_eq!(
-            node.push("late").await.unwrap_err().retry(),
-            sqlrep_core::Retry::Safe
-        );
+        assert_eq!(node.push("late").await.unwrap_err().retry(), Retry::Safe);
         let old = cluster.nodes.remove(0);
         let machine = Arc::new(List::on(style, old.machine.durable_state()));
         cluster.start_on(1, machine, old.log).await;
         let again = cluster.leader().await;
-        assert_eq!(again.push("d").await.unwrap().0, "4");
+        assert_eq!(again.push("d").await.unwrap().reply, "4");
         assert_eq!(cluster.agreed(4).await, ["a", "b", "c", "d"]);
     }
 }

@@ -1,0 +1,363 @@
+//! This node's calls to others: a line per peer, with one kept link.
+//!
+//! A line waits for a call before it opens a link, and fails what waits if that can't be had: whoever calls
+//! again tries again. On an open link a call is written when a place among the unanswered ones is free. A link
+//! that leaves calls unanswered and says nothing else for [`SILENCE_MAX`] is given up: a partition swallows
+//! answers without a word. So that a slow answer isn't taken for silence, an echo is asked for meanwhile.
+
+use super::AskError;
+use super::wire::{Answer, Ask, Call, Return};
+use crate::codec;
+use crate::member::Tasks;
+use crate::{FrameReceiver, FrameSender, Lane, Link, NodeId, Peer, Transport};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
+
+/// A peer that doesn't take a link within this time isn't there.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
+
+/// A link with unanswered calls that says nothing for one to two of these is dead.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
+
+/// While calls are unanswered, an echo is asked for this often.
+const ECHO_EVERY: Duration = Duration::from_millis(500);
+
+/// Room for an ask's own fields in a frame.
+const FRAME_MARGIN: usize = 4 << 10;
+
+/// The number of echoes; calls begin behind it.
+const ECHO: u64 = 0;
+
+type Told = Result<Answer, AskError>;
+
+/// A call on its way to a link.
+struct Outgoing {
+    ask: Ask,
+    /// Set by whoever is first: the link that sends it, or the caller who withdraws it.
+    taken: Arc<AtomicBool>,
+    answer: oneshot::Sender<Told>,
+}
+
+struct Line {
+    peer: Peer,
+    queue: mpsc::Sender<Outgoing>,
+}
+
+/// The calling side of the client lane.
+pub(crate) struct Lines {
+    transport: Arc<dyn Transport>,
+    tasks: Tasks,
+    /// Calls that wait for a link, and again as many that wait for an answer.
+    calls_max: usize,
+    lines: Mutex<BTreeMap<NodeId, Line>>,
+}
+
+impl Lines {
+    pub(crate) fn new(transport: Arc<dyn Transport>, tasks: Tasks, calls_max: usize) -> Self {
+        Self {
+            transport,
+            tasks,
+            calls_max,
+            lines: Mutex::default(),
+        }
+    }
+
+    /// Asks the member `node`, which is at `peer`, and waits for its answer until `deadline`.
+    pub(crate) async fn call(
+        &self,
+        node: NodeId,
+        peer: &Peer,
+        ask: Ask,
+        deadline: Instant,
+    ) -> Told {
+        fits(ask.bytes())?;
+        let since = Instant::now();
+        let taken = Arc::new(AtomicBool::new(false));
+        let (sender, answer) = oneshot::channel();
+        let outgoing = Outgoing {
+            ask,
+            taken: taken.clone(),
+            answer: sender,
+        };
+        let queued = self.queue(node, peer).try_send(outgoing);
+        queued.map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => AskError::Overloaded { node },
+            mpsc::error::TrySendError::Closed(_) => AskError::Stopped,
+        })?;
+        match tokio::time::timeout_at(deadline, answer).await {
+            Ok(Ok(told)) => checked(node, told),
+            ended => {
+                let sent = taken.swap(true, Ordering::AcqRel);
+                Err(unanswered(node, sent, ended.is_ok(), since.elapsed()))
+            }
+        }
+    }
+
+    fn lines(&self) -> MutexGuard<'_, BTreeMap<NodeId, Line>> {
+        // Only the map is touched under it.
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The queue of the line to `node`; another one if it has moved.
+    fn queue(&self, node: NodeId, peer: &Peer) -> mpsc::Sender<Outgoing> {
+        let mut lines = self.lines();
+        if let Some(line) = lines.get(&node)
+            && line.peer == *peer
+        {
+            return line.queue.clone();
+        }
+        let (queue, receiver) = mpsc::channel(self.calls_max);
+        let far = Far {
+            node,
+            peer: peer.clone(),
+            transport: self.transport.clone(),
+            calls_max: self.calls_max,
+        };
+        self.tasks.spawn(far.run(receiver));
+        let line = Line {
+            peer: peer.clone(),
+            queue: queue.clone(),
+        };
+        lines.insert(node, line);
+        queue
+    }
+}
+
+/// Why there is no answer, whether or not the line itself has ended.
+fn unanswered(node: NodeId, sent: bool, ended: bool, waited: Duration) -> AskError {
+    match (sent, ended) {
+        (true, true) => AskError::Lost {
+            node,
+            cause: "this node stops".to_owned(),
+        },
+        (true, false) => AskError::Timeout { node, waited },
+        (false, true) => AskError::Stopped,
+        (false, false) => AskError::Unreachable {
+            node,
+            cause: format!("no link within {waited:?}"),
+        },
+    }
+}
+
+fn fits(bytes: usize) -> Result<(), AskError> {
+    let limit = Lane::Client.frame_bytes_max() - FRAME_MARGIN;
+    if bytes <= limit {
+        return Ok(());
+    }
+    Err(AskError::TooLarge {
+        bytes: bytes as u64,
+        limit_bytes: limit as u64,
+    })
+}
+
+fn checked(node: NodeId, told: Told) -> Told {
+    match told? {
+        Answer::Overloaded => Err(AskError::Overloaded { node }),
+        Answer::TooLarge { bytes } => Err(AskError::AnswerTooLarge { node, bytes }),
+        answer => Ok(answer),
+    }
+}
+
+/// An answer that fits a frame.
+pub(super) fn fitting(answer: Answer) -> Answer {
+    match fits(answer.bytes()) {
+        Ok(()) => answer,
+        Err(_) => Answer::TooLarge {
+            bytes: answer.bytes() as u64,
+        },
+    }
+}
+
+/// The other end of a line.
+struct Far {
+    node: NodeId,
+    peer: Peer,
+    transport: Arc<dyn Transport>,
+    calls_max: usize,
+}
+
+impl Far {
+    /// Serves the line until nobody can call on it any more.
+    async fn run(self, mut queue: mpsc::Receiver<Outgoing>) {
+        while let Some(first) = queue.recv().await {
+            if first.answer.is_closed() {
+                continue;
+            }
+            match self.connect().await {
+                Ok(link) => self.session(link, first, &mut queue).await,
+                Err(cause) => {
+                    self.unreachable(first, &cause);
+                    while let Ok(waiting) = queue.try_recv() {
+                        self.unreachable(waiting, &cause);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Link, String> {
+        let connect = self
+            .transport
+            .connect(Some(self.node), &self.peer, Lane::Client);
+        match tokio::time::timeout(CONNECT_MAX, connect).await {
+            Ok(link) => link.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("no link within {CONNECT_MAX:?}")),
+        }
+    }
+
+    fn unreachable(&self, outgoing: Outgoing, cause: &str) {
+        let error = AskError::Unreachable {
+            node: self.node,
+            cause: cause.to_owned(),
+        };
+        outgoing.answer.send(Err(error)).ok();
+    }
+
+    /// Uses one link until it breaks; then what it was given is lost.
+    async fn session(&self, link: Link, first: Outgoing, queue: &mut mpsc::Receiver<Outgoing>) {
+        let session = Session {
+            slots: Semaphore::new(self.calls_max),
+            pending: Mutex::default(),
+            heard: AtomicU64::new(0),
+        };
+        let cause = tokio::select! {
+            biased;
+            cause = session.read(link.receiver) => cause,
+            cause = session.write(link.sender, first, queue) => cause,
+            cause = session.silence() => cause,
+        };
+        let node = self.node;
+        tracing::debug!(%node, %cause, "a client link ended");
+        let pending = std::mem::take(&mut *session.pending());
+        for answer in pending.into_values() {
+            let cause = cause.clone();
+            answer.send(Err(AskError::Lost { node, cause })).ok();
+        }
+    }
+}
+
+/// One open link.
+struct Session {
+    /// One for each call that may be unanswered.
+    slots: Semaphore,
+    pending: Mutex<BTreeMap<u64, oneshot::Sender<Told>>>,
+    /// Frames received.
+    heard: AtomicU64,
+}
+
+impl Session {
+    fn pending(&self) -> MutexGuard<'_, BTreeMap<u64, oneshot::Sender<Told>>> {
+        // Only the map is touched under it.
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn waits(&self) -> bool {
+        !self.pending().is_empty()
+    }
+
+    /// Hands out answers; returns why no more come.
+    async fn read(&self, mut receiver: Box<dyn FrameReceiver>) -> String {
+        loop {
+            let frame = match receiver.receive().await {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return "the other side closed it".to_owned(),
+                Err(error) => return error.to_string(),
+            };
+            self.heard.fetch_add(1, Ordering::Relaxed);
+            let Return { number, answer } = match codec::decode(&frame) {
+                Ok(returned) => returned,
+                Err(error) => return error.to_string(),
+            };
+            if number == ECHO {
+                continue;
+            }
+            let Some(caller) = self.pending().remove(&number) else {
+                return format!("an answer to call {number}, which nobody made");
+            };
+            self.slots.add_permits(1);
+            // A caller that is gone has given up.
+            caller.send(Ok(answer)).ok();
+        }
+    }
+
+    /// Writes calls and echoes; returns why it can't any more.
+    async fn write(
+        &self,
+        mut sender: Box<dyn FrameSender>,
+        first: Outgoing,
+        queue: &mut mpsc::Receiver<Outgoing>,
+    ) -> String {
+        let mut next = Some(first);
+        let mut number = ECHO;
+        loop {
+            let outgoing = match next.take() {
+                Some(first) => {
+                    self.slots
+                        .acquire()
+                        .await
+                        .expect("nobody closes it")
+                        .forget();
+                    Some(first)
+                }
+                None => tokio::select! {
+                    biased;
+                    outgoing = self.take(queue) => match outgoing {
+                        Some(outgoing) => Some(outgoing),
+                        None => return "this node stops".to_owned(),
+                    },
+                    () = tokio::time::sleep(ECHO_EVERY) => None,
+                },
+            };
+            let call = match outgoing {
+                Some(outgoing) => {
+                    number += 1;
+                    self.noted(number, outgoing)
+                }
+                None => self.waits().then_some(Call {
+                    number: ECHO,
+                    ask: Ask::Echo,
+                }),
+            };
+            let Some(call) = call else { continue };
+            if let Err(error) = sender.send(codec::encode(&call)).await {
+                return error.to_string();
+            }
+        }
+    }
+
+    /// The next call, and a place among the unanswered ones.
+    async fn take(&self, queue: &mut mpsc::Receiver<Outgoing>) -> Option<Outgoing> {
+        let slot = self.slots.acquire().await.expect("nobody closes it");
+        let outgoing = queue.recv().await?;
+        slot.forget();
+        Some(outgoing)
+    }
+
+    /// The call to send, unless its caller has withdrawn it.
+    fn noted(&self, number: u64, outgoing: Outgoing) -> Option<Call> {
+        let Outgoing { ask, taken, answer } = outgoing;
+        if answer.is_closed() || taken.swap(true, Ordering::AcqRel) {
+            self.slots.add_permits(1);
+            return None;
+        }
+        self.pending().insert(number, answer);
+        Some(Call { number, ask })
+    }
+
+    /// Returns when calls were unanswered for a whole period in which nothing was heard.
+    async fn silence(&self) -> String {
+        let mut before = None;
+        loop {
+            let now = self.waits().then(|| self.heard.load(Ordering::Relaxed));
+            if now.is_some() && now == before {
+                return format!("nothing was heard for {SILENCE_MAX:?}");
+            }
+            before = now;
+            tokio::time::sleep(SILENCE_MAX).await;
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The answers to other members' calls: a task for each, within bounds.
+//!
+//! A link that ends takes its calls with it, where they wait: a write that still stands in the queue is
+//! withdrawn, one that is proposed goes on, and its caller knows neither.
+
+use super::lines::fitting;
+use super::wire::{Answer, Ask, Call, Return};
+use crate::codec::{self, CodecError};
+use crate::member::Inner;
+use crate::raft::scoped;
+use crate::{FrameReceiver, FrameSender, Link, NodeId, StateMachine, TransportError, WriteError};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// No call of another member waits longer, whatever it says.
+const WAIT_MAX: Duration = Duration::from_secs(600);
+
+#[derive(Debug, thiserror::Error)]
+enum ServeError {
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+}
+
+/// Serves one link of the client lane until it ends.
+pub(crate) async fn serve<M: StateMachine>(from: NodeId, link: Link, inner: Arc<Inner<M>>) {
+    let (answers, outgoing) = mpsc::channel(inner.shared.settings.client_calls_max);
+    let served = tokio::select! {
+        biased;
+        written = write(link.sender, outgoing) => written,
+        read = read(from, link.receiver, answers, inner) => read,
+    };
+    if let Err(error) = served {
+        tracing::debug!(%from, %error, "a client link ended");
+    }
+}
+
+async fn write(
+    mut sender: Box<dyn FrameSender>,
+    mut outgoing: mpsc::Receiver<Return>,
+) -> Result<(), ServeError> {
+    while let Some(answer) = outgoing.recv().await {
+        sender.send(codec::encode(&answer)).await?;
+    }
+    Ok(())
+}
+
+async fn read<M: StateMachine>(
+    from: NodeId,
+    mut receiver: Box<dyn FrameReceiver>,
+    answers: mpsc::Sender<Return>,
+    inner: Arc<Inner<M>>,
+) -> Result<(), ServeError> {
+    let (mut calls, held) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
+    while let Some(frame) = receiver.receive().await? {
+        let Call { number, ask } = codec::decode(&frame)?;
+        while calls.try_join_next().is_some() {}
+        let room = calls.len() < inner.shared.settings.client_calls_max;
+        let Some(held) = room.then(|| Held::new(&held, &ask, &inner)).flatten() else {
+            let answer = match ask {
+                Ask::Echo => Answer::Echo,
+                _ => Answer::Overloaded,
+            };
+            answers.send(Return { number, answer }).await.ok();
+            continue;
+        };
+        let (answers, inner) = (answers.clone(), inner.clone());
+        let seed = inner.shared.env.entropy.next();
+        calls.spawn(scoped(seed, async move {
+            let answer = fitting(Box::pin(answer(from, ask, &inner)).await);
+            drop(held);
+            // The link has ended if nobody takes it.
+            answers.send(Return { number, answer }).await.ok();
+        }));
+    }
+    Ok(())
+}
+
+/// Bytes of calls under way on one link.
+struct Held {
+    all: Arc<AtomicUsize>,
+    own: usize,
+}
+
+impl Held {
+    /// None if there is no room; a call that is alone always has some.
+    fn new<M: StateMachine>(all: &Arc<AtomicUsize>, ask: &Ask, inner: &Inner<M>) -> Option<Self> {
+        let own = ask.bytes();
+        let before = all.fetch_add(own, Ordering::AcqRel);
+        let held = Self {
+            all: all.clone(),
+            own,
+        };
+        let fits = before + own <= inner.shared.settings.client_bytes_max;
+        (before == 0 || fits).then_some(held)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.own, Ordering::AcqRel);
+    }
+}
+
+async fn answer<M: StateMachine>(from: NodeId, ask: Ask, inner: &Inner<M>) -> Answer {
+    match ask {
+        Ask::Echo => Answer::Echo,
+        Ask::Write { request, wait_ms } => {
+            let wait = Duration::from_millis(wait_ms).min(WAIT_MAX);
+            Answer::Written(written(from, &request, wait, inner).await)
+        }
+        Ask::ReadIndex => Answer::Index(inner.read_index.here.join().await),
+        Ask::Barrier => Answer::Index(inner.barriers.here.join().await),
+        Ask::Opaque(bytes) => Answer::Opaque(inner.shared.service.call(from, bytes).await),
+    }
+}
+
+/// A forwarded write, proposed here or refused.
+async fn written<M: StateMachine>(
+    from: NodeId,
+    request: &Bytes,
+    wait: Duration,
+    inner: &Inner<M>,
+) -> Result<(Bytes, crate::EntryId), WriteError> {
+    let machine = &inner.shared.machine;
+    let request = machine.decode_request(request).map_err(|error| {
+        tracing::warn!(%from, %error, "a forwarded request can't be read");
+        let what = format!(
+            "node {} can't read this request: {error}",
+            inner.shared.node
+        );
+        WriteError::Unsupported { what }
+    })?;
+    let since = Instant::now();
+    let (reply, at) = inner.here(request, since, since + wait).await?;
+    Ok((machine.encode_reply(&reply), at))
+}
