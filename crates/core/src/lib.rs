@@ -37,8 +37,8 @@ pub use error::MemberError;
 pub use ids::{ClusterId, DirectoryId, EntryId, LogIndex, NodeId, OutOfRange, Peer, Term};
 pub use log_store::{Done, LogState, LogStore, StorageError};
 pub use member::{
-    AskError, Counts, Member, MemberStatus, NoPeerService, Parts, PeerService, ReadPermit, Role,
-    Route, Status, Written,
+    AskError, Cluster, ClusterMember, Counts, Genesis, Member, MemberStatus, NoPeerService, Parts,
+    PeerService, ReadPermit, Role, Route, Status, Written,
 };
 pub use outcome::{ReadBound, ReadError, ReadLevel, WriteError};
 pub use settings::Settings;

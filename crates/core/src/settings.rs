@@ -38,6 +38,15 @@ pub struct Settings {
     pub client_bytes_max: usize,
     /// Commits that Raft may be ahead of applying (safety rule 21).
     pub state_machine_channel_size: u64,
+    /// Between two looks at whether the state should be checkpointed. ms.
+    pub checkpoint_every_ms: u64,
+    /// So many entries stay in the log behind what is durable, for followers that were away.
+    pub log_retention_entries: u64,
+    /// And so many bytes of them; whichever is less.
+    pub log_retention_bytes: u64,
+    /// A follower that needs log of more than this many bytes ago is sent a snapshot instead, also if it
+    /// is just taking one in or catching up (safety rule 17).
+    pub log_retention_max_bytes: u64,
     /// Append requests under way to one follower.
     pub replication_window: usize,
     /// Bytes of entries in one append request; a larger entry travels alone.
@@ -62,6 +71,10 @@ impl Default for Settings {
             client_calls_max: 4096,
             client_bytes_max: 64 << 20,
             state_machine_channel_size: 65_536,
+            checkpoint_every_ms: 1000,
+            log_retention_entries: 100_000,
+            log_retention_bytes: 64 << 20,
+            log_retention_max_bytes: 1 << 30,
             replication_window: 4,
             replication_bytes_max: 4 << 20,
             snapshot_stall_ms: 10_000,

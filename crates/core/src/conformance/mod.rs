@@ -50,7 +50,11 @@ where
 {
     async fn build(&self) -> Result<((), LogAdapter, Noted), StorageError<TypeConfig>> {
         let log = Arc::new(Raised((self.0)()));
-        Ok(((), LogAdapter::new(log, 4 << 20), Noted::default()))
+        Ok((
+            (),
+            LogAdapter::new(log, 4 << 20, Arc::default()),
+            Noted::default(),
+        ))
     }
 }
 

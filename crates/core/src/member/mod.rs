@@ -12,16 +12,23 @@
 //! | `applier` | the apply worker and `core`'s side state |
 //! | `rounds`, `reads`, `contact` | what a read may rely on |
 //! | `client` | calls between members: forwarded writes, read indexes, the embedder's own |
-//! | `retention` | how much of the log stays |
+//! | `founder`, `cluster` | the cluster's name, and who belongs to it |
+//! | `checkpoint`, `retention`, `tail` | what is durable, and how much of the log stays |
+//! | `quarantine`, `failure` | what a node does that can't trust its state, or its log |
 
 mod applier;
+mod checkpoint;
 mod client;
+mod cluster;
 mod contact;
 mod counters;
 mod envelope;
 mod epochs;
+mod failure;
+mod founder;
 mod in_flight;
 mod proposer;
+mod quarantine;
 mod queue;
 mod reads;
 mod retention;
@@ -30,6 +37,7 @@ mod shared;
 mod standing;
 mod status;
 mod stop;
+mod tail;
 mod tasks;
 mod writes;
 
@@ -43,9 +51,12 @@ pub(crate) use queue::Queue;
 pub(crate) use retention::Retention;
 pub(crate) use rounds::{Rounder, Rounds, rounds};
 pub(crate) use shared::Shared;
+pub(crate) use tail::Tail;
 pub(crate) use tasks::Tasks;
 
 pub use client::{AskError, NoPeerService, PeerService};
+pub use cluster::{Cluster, ClusterMember};
+pub use founder::Genesis;
 pub use reads::ReadPermit;
 pub use standing::Role;
 pub use status::{Counts, MemberStatus, Status};
@@ -66,7 +77,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -87,6 +98,9 @@ pub struct Parts<M: StateMachine> {
     pub transport: Arc<dyn Transport>,
     /// Answers what the other members' embedders ask.
     pub service: Arc<dyn PeerService>,
+    /// How this node would name the cluster. Every founding member brings it on every start, the first one in
+    /// the log counts; none on a node that joins.
+    pub genesis: Option<Genesis>,
     /// Time, randomness, threads.
     pub env: Env,
     /// Times and bounds.
@@ -125,6 +139,9 @@ pub(crate) struct Inner<M: StateMachine> {
     read_index: Asked,
     barriers: Asked,
     lines: Lines,
+    demands: mpsc::Sender<checkpoint::Demand>,
+    cluster: watch::Sender<Arc<Cluster>>,
+    founding: Option<Genesis>,
     transport: Arc<dyn Transport>,
     tasks: Tasks,
     counters: Arc<Counters>,
@@ -140,6 +157,7 @@ impl<M: StateMachine> Member<M> {
     pub async fn start(parts: Parts<M>) -> Result<Self, MemberError> {
         let transport = parts.transport.clone();
         let config = Arc::new(parts.settings.raft()?);
+        let founding = parts.genesis.clone();
         let shared = share(parts);
         let node = shared.node;
         let stored = |what: String| MemberError::Stored { node, what };
@@ -148,16 +166,26 @@ impl<M: StateMachine> Member<M> {
         let executor = &*shared.env.executor;
         let worker = Actor::start(executor, "apply", MACHINE_JOBS_MAX, applier);
         let machine = MachineAdapter::new(shared.clone(), worker);
-        let log = LogAdapter::new(shared.log.clone(), shared.settings.replication_bytes_max);
+        let log = LogAdapter::new(
+            shared.log.clone(),
+            shared.settings.replication_bytes_max,
+            shared.tail.clone(),
+        );
         let network = Network::new(shared.clone(), transport.clone());
         let opening = Raft::<M>::new(node.get(), config, network, log, machine);
         let opening = Box::pin(scoped(shared.env.entropy.next(), opening));
         let raft = opening.await.map_err(|fatal| stored(fatal.to_string()))?;
         shared.started.store(true, Ordering::Release);
-        Ok(Self::run(raft, shared, transport))
+        Ok(Self::run(raft, shared, transport, founding))
     }
 
-    fn run(raft: Raft<M>, shared: Arc<Shared<M>>, transport: Arc<dyn Transport>) -> Self {
+    fn run(
+        raft: Raft<M>,
+        shared: Arc<Shared<M>>,
+        transport: Arc<dyn Transport>,
+        founding: Option<Genesis>,
+    ) -> Self {
+        let (demands, demanded) = mpsc::channel(checkpoint::DEMANDS_MAX);
         let tasks = Tasks::new(shared.env.entropy.clone());
         let waiting_max = shared.settings.reads_waiting_max;
         let (read_index, read_rounders) = asked(waiting_max);
@@ -168,6 +196,9 @@ impl<M: StateMachine> Member<M> {
             read_index,
             barriers,
             lines: Lines::new(transport.clone(), tasks.clone(), calls_max),
+            demands,
+            cluster: watch::channel(Arc::default()).0,
+            founding,
             tasks: tasks.clone(),
             counters: Arc::default(),
             stopped: Mutex::new(false),
@@ -176,7 +207,18 @@ impl<M: StateMachine> Member<M> {
             transport,
         });
         tasks.spawn(Proposer::new(&inner).run());
+        if let Some(own) = inner.founding.clone() {
+            tasks.spawn(founder::found(
+                inner.raft.clone(),
+                inner.shared.clone(),
+                own,
+            ));
+        }
         inner.run_rounds(read_rounders, barrier_rounders);
+        tasks.spawn(inner.clone().keep_checkpoints(demanded));
+        tasks.spawn(inner.clone().keep_quarantine());
+        inner.cluster.send_replace(Arc::new(inner.cluster_now()));
+        tasks.spawn(inner.clone().announce());
         tasks.spawn(accept_all(inner.clone()));
         Self {
             inner,
@@ -184,12 +226,17 @@ impl<M: StateMachine> Member<M> {
         }
     }
 
-    /// Forms a cluster of these members; on one of them, once.
+    /// Forms a cluster of these members; on one of them, once. Each of them has to be started with a
+    /// [`Genesis`].
     ///
     /// # Errors
     ///
-    /// [`MemberError::Refused`] if this node already has a log or isn't among them.
+    /// [`MemberError::Refused`] if this node already has a log, isn't among them, or has no name for the cluster.
     pub async fn bootstrap(&self, members: BTreeMap<NodeId, Peer>) -> Result<(), MemberError> {
+        if self.inner.founding.is_none() {
+            let what = "no cluster was formed: this node has no name for it".to_owned();
+            return Err(MemberError::Refused { what });
+        }
         let members: BTreeMap<u64, Peer> = members
             .into_iter()
             .map(|(id, peer)| (id.get(), peer))
@@ -290,6 +337,7 @@ fn share<M: StateMachine>(parts: Parts<M>) -> Arc<Shared<M>> {
         out_of_service: watch::channel(None).0,
         contact: Contact::default(),
         retention,
+        tail: Arc::default(),
         started: AtomicBool::new(false),
     })
 }

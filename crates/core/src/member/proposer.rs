@@ -12,7 +12,7 @@
 //! Invariant 2 (safety rule 23): every proposal names the leadership its epoch was begun in; a refusal ends the
 //! epoch, and nothing more of it is proposed.
 //! Invariant 3 (safety rule 24): an epoch begins when this node's own first entry of the term is applied here
-//! and no command is without a verdict.
+//! and no command is without a verdict; and not before the cluster has its name.
 //!
 //! | Raft says | the client is told |
 //! | --- | --- |
@@ -150,6 +150,7 @@ impl<M: StateMachine> Proposer<M> {
         applied.wait_for(own).await.ok();
         let mut in_flight = self.shared.in_flight.count();
         in_flight.wait_for(|count| *count == 0).await.ok();
+        self.shared.named().await;
     }
 
     async fn end_epoch(&self) {

@@ -135,6 +135,10 @@ impl<Q, R> Queue<Q, R> {
         }
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state().closed.is_some()
+    }
+
     /// Takes nothing in any more, and hands everything back.
     pub(crate) fn close(&self, error: &WriteError) {
         self.state().closed.get_or_insert_with(|| error.clone());

@@ -40,15 +40,26 @@ impl<M: StateMachine> Member<M> {
         level: ReadLevel,
         bound: ReadBound,
     ) -> Result<ReadPermit, ReadError> {
-        let shared = &self.inner.shared;
-        if shared.is_out_of_service() {
-            return Err(ReadError::Quarantined);
-        }
         let (since, wait_max) = (Instant::now(), bound.wait_max.unwrap_or(WAIT_MAX));
         let level = self.effective(level);
-        let ready = tokio::time::timeout(wait_max, self.ready(level, bound));
+        let ready = async {
+            tokio::select! {
+                biased;
+                error = self.distrusted() => Err(error),
+                ready = self.ready(level, bound) => ready,
+            }
+        };
+        let ready = tokio::time::timeout(wait_max, ready);
         let at = ready.await.map_err(|_| self.waited(level, since))??;
         Ok(ReadPermit { at, level })
+    }
+
+    /// Waits until this node doesn't trust its state (safety rule 16).
+    async fn distrusted(&self) -> ReadError {
+        let mut service = self.inner.shared.out_of_service.subscribe();
+        // The sender is a field of `shared`.
+        service.wait_for(Option::is_some).await.ok();
+        ReadError::Quarantined
     }
 
     /// Why a read waited in vain.
@@ -209,6 +220,9 @@ impl<M: StateMachine> Inner<M> {
         let Some(term) = standing.leads(self.shared.node) else {
             return Err(ReadError::NotLeader { leader });
         };
+        if self.shared.side.borrow().cluster.0 == 0 {
+            return Err(ReadError::NotLeader { leader: None });
+        }
         let envelope = Envelope {
             origin: self.shared.in_flight.origin(),
             sequence: 0,

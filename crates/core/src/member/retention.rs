@@ -2,11 +2,13 @@
 //! that a follower needs behind a snapshot that is on its way to it.
 //!
 //! Invariant 1: the log's floor is the smallest of the durable position and the held indexes, and none before
-//! anything is durable. It never moves down while an index is held, except to that index.
+//! anything is durable. It never moves down while an index is held, except to that index. A held index too far
+//! behind is given up.
 
 use crate::{LogIndex, LogStore};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
 
 /// A snapshot that has arrived is held on for this many checkpoint rounds, until its follower has asked for
 /// the entries behind it.
@@ -24,6 +26,7 @@ struct State {
 pub(crate) struct Retention {
     log: Arc<dyn LogStore>,
     state: Mutex<State>,
+    cut_off: watch::Sender<Option<LogIndex>>,
 }
 
 /// Holds the log behind one snapshot while it lives.
@@ -37,6 +40,7 @@ impl Retention {
         Self {
             log,
             state: Mutex::default(),
+            cut_off: watch::channel(None).0,
         }
     }
 
@@ -70,6 +74,26 @@ impl Retention {
             retention: self.clone(),
             number,
         }
+    }
+
+    /// Nothing at or below `index` is held any longer, whoever needs it (safety rule 17).
+    pub(crate) fn cut_off(&self, index: Option<LogIndex>) {
+        let Some(index) = index else { return };
+        {
+            let mut state = self.state();
+            state.held.retain(|_, (held, _)| *held > index);
+            self.log.set_floor(state.floor());
+        }
+        self.cut_off.send_if_modified(|told| {
+            let later = Some(index) > *told;
+            *told = (*told).max(Some(index));
+            later
+        });
+    }
+
+    /// Up to where followers may not hold the log, and its changes.
+    pub(crate) fn cut_offs(&self) -> watch::Receiver<Option<LogIndex>> {
+        self.cut_off.subscribe()
     }
 
     /// The highest index that may be purged.

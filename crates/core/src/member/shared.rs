@@ -1,6 +1,6 @@
 //! What all parts of a running member share.
 
-use crate::member::{Contact, Epochs, InFlight, Retention, Side};
+use crate::member::{Contact, Epochs, InFlight, Retention, Side, Tail};
 use crate::{
     DirectoryId, EntryId, LogStore, MachineError, NodeId, PeerService, Settings, StateMachine,
 };
@@ -29,6 +29,8 @@ pub(crate) struct Shared<M: StateMachine> {
     pub out_of_service: watch::Sender<Option<String>>,
     pub contact: Contact,
     pub retention: Arc<Retention>,
+    /// Sizes of the log's newest part.
+    pub tail: Arc<Tail>,
     /// Whether Raft runs: what it is told of snapshots changes then (safety rule 15).
     pub started: AtomicBool,
 }
@@ -39,6 +41,13 @@ impl<M: StateMachine> Shared<M> {
     pub(crate) fn quarantine(&self, error: &MachineError) {
         tracing::error!(node = %self.node, %error, "this node's state can't be trusted, it serves nothing");
         self.out_of_service.send_replace(Some(error.to_string()));
+    }
+
+    /// Waits until the cluster has its name.
+    pub(crate) async fn named(&self) {
+        let mut side = self.side.subscribe();
+        // The sender is a field of `self`.
+        side.wait_for(|side| side.cluster.0 != 0).await.ok();
     }
 
     pub(crate) fn is_out_of_service(&self) -> bool {

@@ -3,6 +3,7 @@
 use crate::member::{Member, Standing};
 use crate::raft::{entry_id, node_id};
 use crate::{ClusterId, DirectoryId, EntryId, LogIndex, NodeId, Peer, Role, StateMachine, Term};
+use bytes::Bytes;
 use openraft::Instant;
 use openraft::async_runtime::WatchReceiver;
 use std::collections::BTreeMap;
@@ -47,6 +48,8 @@ pub struct Status {
     pub directory: DirectoryId,
     /// Its cluster; zero before one is formed or joined.
     pub cluster: ClusterId,
+    /// What the members agreed on when it was formed, opaque to `core`.
+    pub settings: Bytes,
     /// Its part.
     pub role: Role,
     /// Raft's term.
@@ -95,6 +98,7 @@ impl<M: StateMachine> Member<M> {
             node: shared.node,
             directory: shared.directory,
             cluster: shared.side.borrow().cluster,
+            settings: shared.side.borrow().settings.clone(),
             role: standing.role,
             term: standing.term,
             leader: standing.leader,
@@ -115,7 +119,7 @@ impl<M: StateMachine> Member<M> {
         }
     }
 
-    fn progress(&self) -> (Option<EntryId>, Option<String>) {
+    pub(super) fn progress(&self) -> (Option<EntryId>, Option<String>) {
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow_watched();
         let committed = metrics.local_committed.as_ref().map(entry_id);

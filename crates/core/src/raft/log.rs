@@ -2,6 +2,7 @@
 
 use super::wire::{entry_in, entry_out};
 use super::{LogId, RaftEntry, RaftVote, TypeConfig, entry_id, log_id, vote_in, vote_out};
+use crate::member::Tail;
 use crate::{Done, Entry, LogIndex, LogStore, StorageError};
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
@@ -17,16 +18,19 @@ pub(crate) struct LogAdapter {
     log: Arc<dyn LogStore>,
     /// Bytes of entries read at once for a follower.
     read_bytes_max: usize,
+    /// Told what is appended.
+    tail: Arc<Tail>,
 }
 
 /// Bytes of entries read in one call where all of a range is wanted.
 const WHOLE_READ_BYTES: usize = 4 << 20;
 
 impl LogAdapter {
-    pub(crate) fn new(log: Arc<dyn LogStore>, read_bytes_max: usize) -> Self {
+    pub(crate) fn new(log: Arc<dyn LogStore>, read_bytes_max: usize, tail: Arc<Tail>) -> Self {
         Self {
             log,
             read_bytes_max,
+            tail,
         }
     }
 
@@ -143,7 +147,8 @@ impl RaftLogStorage<TypeConfig> for LogAdapter {
         I: IntoIterator<Item = RaftEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let entries = entries.into_iter().map(entry_out).collect();
+        let entries: Vec<Entry> = entries.into_iter().map(entry_out).collect();
+        self.tail.appended(&entries);
         let done: Done<()> = Box::new(move |result| callback.io_completed(result.map_err(into_io)));
         self.log.append(entries, done);
         Ok(())

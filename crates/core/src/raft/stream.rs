@@ -14,7 +14,9 @@ use super::TypeConfig;
 use super::network::{Client, Rpc, unreachable};
 use super::wire::{Append, Appended};
 use crate::codec::{self, CodecError};
-use crate::{FrameReceiver, FrameSender, Lane, Link, Settings, StateMachine, TransportError};
+use crate::{
+    FrameReceiver, FrameSender, Lane, Link, LogIndex, Settings, StateMachine, TransportError,
+};
 use futures_util::{Stream, StreamExt, stream};
 use openraft::base::BoxStream;
 use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
@@ -22,7 +24,7 @@ use openraft::type_config::TypeConfigExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +35,8 @@ enum StreamError {
     Codec(#[from] CodecError),
     #[error("the follower ended the stream")]
     Ended,
+    #[error("the follower holds the log at {0}, which has to go: it is sent a snapshot")]
+    CutOff(LogIndex),
     #[error("the follower left an append request unanswered for {0:?}")]
     Silent(Duration),
 }
@@ -59,6 +63,9 @@ struct Answers {
     writer: Writer,
     window: Arc<Window>,
     silence_max: Duration,
+    /// What the follower has acknowledged on this stream.
+    matched: Option<LogIndex>,
+    cut_offs: watch::Receiver<Option<LogIndex>>,
     done: bool,
 }
 
@@ -94,6 +101,8 @@ where
         writer: Writer(TypeConfig::spawn(write_all(sender, input, window.clone()))),
         window,
         silence_max,
+        matched: None,
+        cut_offs: client.shared().retention.cut_offs(),
         done: false,
     };
     Ok(Box::pin(stream::unfold(answers, Answers::next)))
@@ -129,6 +138,9 @@ impl Answers {
             Ok(Some(answer)) => {
                 self.window.unanswered.fetch_sub(1, Ordering::AcqRel);
                 self.window.slots.add_permits(1);
+                if let Ok(Some(id)) = &answer {
+                    self.matched = self.matched.max(Some(LogIndex(id.index())));
+                }
                 self.done = answer.is_err();
                 Some((Ok(answer), self))
             }
@@ -148,6 +160,7 @@ impl Answers {
                 biased;
                 frame = self.receiver.receive() => frame?,
                 () = waited => return Err(StreamError::Silent(self.silence_max)),
+                at = cut_off(self.matched, &mut self.cut_offs) => return Err(StreamError::CutOff(at)),
             }
         };
         let Some(frame) = frame else {
@@ -165,6 +178,22 @@ impl Answers {
         }
         Ok(Some(codec::decode::<Appended>(&frame)?.into_raft()?))
     }
+}
+
+/// Returns when a follower that is known to be here isn't waited for any more (safety rule 17).
+async fn cut_off(
+    matched: Option<LogIndex>,
+    cut_offs: &mut watch::Receiver<Option<LogIndex>>,
+) -> LogIndex {
+    let Some(matched) = matched else {
+        return std::future::pending().await;
+    };
+    let is_cut = cut_offs.wait_for(|cut| *cut > Some(matched)).await.is_ok();
+    if !is_cut {
+        // The member ends, and this stream with it.
+        std::future::pending::<()>().await;
+    }
+    matched
 }
 
 /// Returns when requests were unanswered during a whole `limit`, and no answer came (the caller's wait for

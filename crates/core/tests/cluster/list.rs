@@ -47,6 +47,10 @@ pub(crate) struct List {
     pub(crate) failing: Mutex<Option<(u64, Retry)>>,
     pub(crate) epochs: AtomicU64,
     pub(crate) checkpoints: AtomicBool,
+    /// What checkpoints fail with.
+    pub(crate) checkpoint_fails: Mutex<Option<Retry>>,
+    /// Snapshots taken over.
+    pub(crate) installs: AtomicU64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -71,6 +75,8 @@ impl List {
             failing: Mutex::new(None),
             epochs: AtomicU64::new(0),
             checkpoints: AtomicBool::new(true),
+            checkpoint_fails: Mutex::new(None),
+            installs: AtomicU64::new(0),
         }
     }
 
@@ -289,6 +295,9 @@ impl StateMachine for List {
     }
 
     fn checkpoint(&self, log_durable: EntryId, _now: bool) -> Result<EntryEnd, MachineError> {
+        if let Some(retry) = *lock(&self.checkpoint_fails) {
+            return Err(error("no checkpoint", retry));
+        }
         let mut inner = lock(&self.inner);
         let may = self.checkpoints.load(Ordering::Acquire);
         if may && inner.applied.end.id <= Some(log_durable) {
@@ -325,6 +334,7 @@ impl StateMachine for List {
 
     fn install(&self, sink: Sink) -> Result<(), MachineError> {
         assert!(sink.complete, "verified before it is installed");
+        self.installs.fetch_add(1, Ordering::Relaxed);
         let mut inner = lock(&self.inner);
         assert_eq!(inner.live, None, "the epoch was dropped before");
         let state = State {

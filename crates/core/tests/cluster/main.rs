@@ -4,8 +4,10 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+mod checkpoint;
 mod client;
 mod forward;
+mod genesis;
 mod list;
 mod writes;
 
@@ -14,8 +16,8 @@ use bytes::Bytes;
 use list::{Ask, List, Style};
 use sqlrep_core::memory::{MemoryLog, Switchboard};
 use sqlrep_core::{
-    DirectoryId, Member, NodeId, Parts, Peer, PeerService, ReadBound, ReadLevel, Retry, Route,
-    Settings, WriteError, Written,
+    ClusterId, DirectoryId, Genesis, Member, NodeId, Parts, Peer, PeerService, ReadBound,
+    ReadLevel, Retry, Route, Settings, WriteError, Written,
 };
 use sqlrep_env::Env;
 use std::collections::BTreeMap;
@@ -62,6 +64,13 @@ impl Cluster {
     }
 
     pub(crate) async fn form_with(size: u64, style: Style, settings: Settings, seed: u64) -> Self {
+        let cluster = Self::unformed(size, style, settings, seed).await;
+        cluster.bootstrap(size).await;
+        cluster
+    }
+
+    /// Starts `size` members without a cluster.
+    pub(crate) async fn unformed(size: u64, style: Style, settings: Settings, seed: u64) -> Self {
         let mut cluster = Self {
             board: Switchboard::default(),
             settings,
@@ -72,10 +81,14 @@ impl Cluster {
         for id in 1..=size {
             cluster.start(id).await;
         }
+        cluster
+    }
+
+    /// Forms a cluster of the first `size` members.
+    pub(crate) async fn bootstrap(&self, size: u64) {
         let members = (1..=size).map(|id| (node(id), Self::peer(id))).collect();
         let members: BTreeMap<NodeId, Peer> = members;
-        cluster.nodes[0].member.bootstrap(members).await.unwrap();
-        cluster
+        self.nodes[0].member.bootstrap(members).await.unwrap();
     }
 
     pub(crate) fn peer(id: u64) -> Peer {
@@ -92,17 +105,7 @@ impl Cluster {
     }
 
     pub(crate) async fn start_on(&mut self, id: u64, machine: Arc<List>, log: MemoryLog) -> &Node {
-        let transport = Arc::new(self.board.plug(node(id)));
-        let parts = Parts {
-            node: node(id),
-            directory: DirectoryId(id),
-            machine: machine.clone(),
-            log: Arc::new(log.clone()),
-            transport,
-            service: Arc::new(Whispers(node(id))),
-            env: Env::inline(self.seed * 1_000_003 + id),
-            settings: self.settings.clone(),
-        };
+        let parts = self.parts(id, machine.clone(), log.clone());
         let member = Member::start(parts).await.unwrap();
         self.nodes.push(Node {
             id: node(id),
@@ -111,6 +114,33 @@ impl Cluster {
             member,
         });
         self.nodes.last().unwrap()
+    }
+
+    fn parts(&self, id: u64, machine: Arc<List>, log: MemoryLog) -> Parts<List> {
+        Parts {
+            node: node(id),
+            directory: DirectoryId(id),
+            machine,
+            log: Arc::new(log),
+            transport: Arc::new(self.board.plug(node(id))),
+            service: Arc::new(Whispers(node(id))),
+            genesis: Some(Genesis {
+                cluster: ClusterId(1000 + id),
+                settings: format!("of {id}").into(),
+            }),
+            env: Env::inline(self.seed * 1_000_003 + id),
+            settings: self.settings.clone(),
+        }
+    }
+
+    /// A member that was given no name for a cluster.
+    pub(crate) async fn start_nameless(&self, id: u64) -> Member<List> {
+        let machine = Arc::new(List::new(self.style));
+        let parts = Parts {
+            genesis: None,
+            ..self.parts(id, machine, MemoryLog::default())
+        };
+        Member::start(parts).await.unwrap()
     }
 
     /// The member that can confirm that it leads.
