@@ -27,10 +27,13 @@ pub struct ReadPermit {
     pub at: Option<EntryId>,
     /// The level it is for; auto has become one of the others.
     pub level: ReadLevel,
+    /// When the read's time is over.
+    until: Instant,
 }
 
 impl<M: StateMachine> Member<M> {
     /// Waits until a read of this level and bound may run on a reader of this node that is opened afterwards.
+    /// Linearizable and strong reads run on any node; weak ones on the leader alone.
     ///
     /// # Errors
     ///
@@ -40,18 +43,58 @@ impl<M: StateMachine> Member<M> {
         level: ReadLevel,
         bound: ReadBound,
     ) -> Result<ReadPermit, ReadError> {
-        let (since, wait_max) = (Instant::now(), bound.wait_max.unwrap_or(WAIT_MAX));
         let level = self.effective(level);
-        let ready = async {
+        let until = after(Instant::now(), bound.wait_max.unwrap_or(WAIT_MAX));
+        let ready = self.ready(level, bound);
+        let at = self.in_time(level, until, ready).await?;
+        Ok(ReadPermit { at, level, until })
+    }
+
+    /// Asks, after the rows of a read were computed and before they leave, whether they may (safety rule 42).
+    /// None: they may. Else the lease under which a weak read ran has ended, or is another one, and something
+    /// newer is committed: the read has to run again, under the permit that is returned, as a linearizable one.
+    ///
+    /// # Errors
+    ///
+    /// Every [`ReadError`], within the time that the permit's read may take.
+    pub async fn recheck(&self, permit: &ReadPermit) -> Result<Option<ReadPermit>, ReadError> {
+        let level = ReadLevel::Linearizable;
+        let standing = async {
+            if permit.level != ReadLevel::Weak {
+                return Ok(None);
+            }
+            let led = |index: &EntryId| permit.at.is_some_and(|at| at.term == index.term);
+            if lease(&self.inner.raft).await.as_ref().is_ok_and(led) {
+                return Ok(None);
+            }
+            let index = self.strict(&self.inner.read_index).await?;
+            if Some(index) <= permit.at {
+                return Ok(None);
+            }
+            self.applied(Some(index)).await.map(Some)
+        };
+        let again = self.in_time(level, permit.until, standing).await?;
+        let until = permit.until;
+        Ok(again.map(|at| ReadPermit { at, level, until }))
+    }
+
+    /// What `ready` gives, unless the time is over or this node can't trust its state any more.
+    async fn in_time<T>(
+        &self,
+        level: ReadLevel,
+        until: Instant,
+        ready: impl Future<Output = Result<T, ReadError>>,
+    ) -> Result<T, ReadError> {
+        let since = Instant::now();
+        let trusted = async {
             tokio::select! {
                 biased;
                 error = self.distrusted() => Err(error),
-                ready = self.ready(level, bound) => ready,
+                ready = ready => ready,
             }
         };
-        let ready = tokio::time::timeout(wait_max, ready);
-        let at = ready.await.map_err(|_| self.waited(level, since))??;
-        Ok(ReadPermit { at, level })
+        let ready = tokio::time::timeout_at(until, trusted).await;
+        ready.map_err(|_| self.waited(level, since))?
     }
 
     /// Waits until this node doesn't trust its state (safety rule 16).
@@ -111,7 +154,8 @@ impl<M: StateMachine> Member<M> {
                 None => asked.there.join().await,
             };
             match index {
-                Err(ReadError::NotLeader { .. }) => {}
+                // The round's own time; another one may do, of another leader perhaps.
+                Err(ReadError::NotLeader { .. } | ReadError::Timeout { .. }) => {}
                 index => return index,
             }
             // The caller's deadline ends it.

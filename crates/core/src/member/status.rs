@@ -34,7 +34,7 @@ pub struct Counts {
     pub requests: u64,
     /// The most requests in one entry.
     pub gathered_max: u64,
-    /// Rounds that confirmed a leader for waiting reads.
+    /// Rounds that confirmed this leader, or asked the leader, for waiting reads.
     pub read_rounds: u64,
 }
 
@@ -153,7 +153,7 @@ impl<M: StateMachine> Member<M> {
             entries: counters.entries.load(Ordering::Relaxed),
             requests: counters.requests.load(Ordering::Relaxed),
             gathered_max: counters.gathered_max.load(Ordering::Relaxed),
-            read_rounds: self.inner.read_index.here.begun(),
+            read_rounds: self.inner.read_index.here.begun() + self.inner.read_index.there.begun(),
         }
     }
 }

@@ -9,6 +9,9 @@ mod client;
 mod forward;
 mod genesis;
 mod list;
+mod quarantine;
+mod reads;
+mod snapshots;
 mod writes;
 
 use async_trait::async_trait;
@@ -16,8 +19,8 @@ use bytes::Bytes;
 use list::{Ask, List, Style};
 use sqlrep_core::memory::{MemoryLog, Switchboard};
 use sqlrep_core::{
-    ClusterId, DirectoryId, Genesis, Member, NodeId, Parts, Peer, PeerService, ReadBound,
-    ReadLevel, Retry, Route, Settings, WriteError, Written,
+    ClusterId, DirectoryId, Genesis, LogStore, Member, NodeId, Parts, Peer, PeerService, ReadBound,
+    ReadError, ReadLevel, Retry, Route, Settings, WriteError, Written,
 };
 use sqlrep_env::Env;
 use std::collections::BTreeMap;
@@ -131,6 +134,22 @@ impl Cluster {
             env: Env::inline(self.seed * 1_000_003 + id),
             settings: self.settings.clone(),
         }
+    }
+
+    /// A member on a log of the caller's; what it holds in memory isn't shown.
+    pub(crate) async fn start_breaking(&mut self, id: u64, log: Arc<dyn LogStore>) {
+        let machine = Arc::new(List::new(self.style));
+        let parts = Parts {
+            log,
+            ..self.parts(id, machine.clone(), MemoryLog::default())
+        };
+        let member = Member::start(parts).await.unwrap();
+        self.nodes.push(Node {
+            id: node(id),
+            machine,
+            log: MemoryLog::default(),
+            member,
+        });
     }
 
     /// A member that was given no name for a cluster.

@@ -1,0 +1,175 @@
+//! A member that doesn't trust its own state, and one whose log has failed.
+
+use super::*;
+use sqlrep_core::{Done, Entry, EntryId, LogIndex, LogState, LogStore, StorageError, Vote};
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..2000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("after 20 s: not {what}");
+}
+
+fn settings() -> Settings {
+    let mut settings = Settings::default();
+    settings.log_retention_entries = 2;
+    settings
+}
+
+/// Rule 16: out of service, a leader hands over, answers no reads and doesn't stand again; it goes on
+/// acknowledging, so the cluster keeps its quorum. A snapshot of the leader's brings it back.
+#[tokio::test(start_paused = true)]
+async fn a_leader_out_of_service_hands_over_and_goes_on_acknowledging() {
+    for style in [Style::Late, Style::Ahead] {
+        let cluster = Cluster::form_with(3, style, settings(), 1).await;
+        let sick = cluster.leader().await;
+        sick.push("a").await.unwrap();
+        cluster.agreed(1).await;
+        *sick.machine.failing.lock().unwrap() = Some((u64::MAX, Retry::Useless));
+        let unknown = sick.push("b").await.unwrap_err();
+        assert_eq!(unknown.retry(), Retry::Ambiguous, "{unknown}");
+        until("another leader", || {
+            let leader = sick.member.status().leader;
+            leader.is_some_and(|leader| leader != sick.id)
+        })
+        .await;
+        for level in [ReadLevel::None, ReadLevel::Weak, ReadLevel::Linearizable] {
+            let read = sick.member.permit(level, ReadBound::default()).await;
+            assert_eq!(read.unwrap_err(), ReadError::Quarantined);
+        }
+        // One of the healthy ones is gone: no quorum without the sick one.
+        let leader = cluster.leader().await;
+        let third = cluster
+            .nodes
+            .iter()
+            .find(|n| n.id != sick.id && n.id != leader.id);
+        let third = third.unwrap();
+        cluster.board.isolate(third.id);
+        leader.push("c").await.unwrap();
+        assert_eq!(leader.machine.lines(), ["a", "b", "c"]);
+        assert_eq!(sick.machine.lines(), ["a"]);
+        assert!(sick.send("d").await.is_ok(), "it forwards");
+        cluster.board.heal();
+        back_in_service(&cluster, sick).await;
+    }
+}
+
+/// It misses what is purged meanwhile, so the leader sends a snapshot; then it may lead again.
+async fn back_in_service(cluster: &Cluster, sick: &Node) {
+    let healthy = || cluster.nodes.iter().filter(|node| node.id != sick.id);
+    cluster.board.isolate(sick.id);
+    let leader = cluster.leader().await;
+    for n in 0..10 {
+        leader.push(&n.to_string()).await.unwrap();
+    }
+    let durable = leader.member.checkpoint(true).await.unwrap().unwrap();
+    until("purged", || {
+        let purged = leader.member.status().purged;
+        purged.is_some_and(|id| id.index.0 + 2 >= durable.index.0)
+    })
+    .await;
+    *sick.machine.failing.lock().unwrap() = None;
+    cluster.board.heal();
+    until("in service", || {
+        sick.member.status().out_of_service.is_none()
+    })
+    .await;
+    cluster.agreed(14).await;
+    // Only it may lead now: of the others one is away, and the other doesn't trust its state.
+    let other = healthy().find(|node| node.id != leader.id).unwrap();
+    *other.machine.failing.lock().unwrap() = Some((u64::MAX, Retry::Useless));
+    cluster.leader().await.send("last").await.unwrap();
+    until("out of service", || {
+        other.member.status().out_of_service.is_some()
+    })
+    .await;
+    cluster.board.isolate(leader.id);
+    until("leading", || sick.member.status().leader == Some(sick.id)).await;
+    sick.push("led").await.unwrap();
+}
+
+/// A log in memory that breaks.
+struct Breaking {
+    log: MemoryLog,
+    broken: Arc<AtomicBool>,
+}
+
+impl Breaking {
+    fn result(&self) -> Result<(), StorageError> {
+        if self.broken.load(Ordering::Acquire) {
+            let source = Arc::new(io::Error::other("injected"));
+            return Err(StorageError::Failed { source });
+        }
+        Ok(())
+    }
+}
+
+impl LogStore for Breaking {
+    fn state(&self) -> LogState {
+        self.log.state()
+    }
+    fn read(&self, range: Range<LogIndex>, bytes_max: usize, done: Done<Vec<Entry>>) {
+        self.log.read(range, bytes_max, done);
+    }
+    fn append(&self, entries: Vec<Entry>, done: Done<()>) {
+        match self.result() {
+            Ok(()) => self.log.append(entries, done),
+            Err(error) => done(Err(error)),
+        }
+    }
+    fn save_vote(&self, vote: Vote, done: Done<()>) {
+        match self.result() {
+            Ok(()) => self.log.save_vote(vote, done),
+            Err(error) => done(Err(error)),
+        }
+    }
+    fn truncate_after(&self, last: Option<EntryId>, done: Done<()>) {
+        self.log.truncate_after(last, done);
+    }
+    fn purge(&self, upto: EntryId, done: Done<()>) {
+        self.log.purge(upto, done);
+    }
+    fn save_committed(&self, committed: Option<EntryId>) {
+        self.log.save_committed(committed);
+    }
+    fn set_floor(&self, floor: Option<LogIndex>) {
+        self.log.set_floor(floor);
+    }
+    fn durable(&self) -> Option<EntryId> {
+        self.log.durable()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_fails_for_good_ends_the_member_and_says_so() {
+    let mut cluster = Cluster::unformed(0, Style::Late, Settings::default(), 1).await;
+    let broken = Arc::new(AtomicBool::new(false));
+    let log = Breaking {
+        log: MemoryLog::default(),
+        broken: broken.clone(),
+    };
+    cluster.start_breaking(1, Arc::new(log)).await;
+    cluster.bootstrap(1).await;
+    let member = cluster.leader().await.member.clone();
+    let waiting = tokio::time::timeout(60 * SECOND, member.failed()).await;
+    assert!(waiting.is_err(), "it works");
+    broken.store(true, Ordering::Release);
+    let (failed, written) = tokio::join!(member.failed(), cluster.nodes[0].push("a"));
+    assert!(failed.to_string().contains("injected"), "{failed}");
+    written.unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_was_stopped_has_not_failed() {
+    let cluster = Cluster::form(1, Style::Late).await;
+    let member = cluster.leader().await.member.clone();
+    member.stop().await;
+    let waiting = tokio::time::timeout(60 * SECOND, member.failed()).await;
+    assert!(waiting.is_err());
+}

@@ -1,0 +1,212 @@
+//! What reads may show.
+
+use super::*;
+use sqlrep_core::ReadPermit;
+use std::sync::Mutex;
+
+fn within(wait_max: Duration) -> ReadBound {
+    ReadBound {
+        wait_max: Some(wait_max),
+        ..ReadBound::default()
+    }
+}
+
+async fn read(node: &Node, level: ReadLevel) -> Result<usize, ReadError> {
+    node.member.permit(level, within(2 * SECOND)).await?;
+    Ok(node.machine.lines().len())
+}
+
+/// Lines acknowledged so far: what a strict read that begins now has to show.
+#[derive(Default)]
+struct Floor(Mutex<usize>);
+
+impl Floor {
+    fn get(&self) -> usize {
+        *self.0.lock().unwrap()
+    }
+
+    fn acknowledged(&self, reply: &str) {
+        let mut floor = self.0.lock().unwrap();
+        *floor = (*floor).max(reply.parse().unwrap());
+    }
+}
+
+/// Writes through `via` for a while.
+async fn write_for(via: &Node, floor: &Floor, time: Duration) {
+    let end = tokio::time::Instant::now() + time;
+    while tokio::time::Instant::now() < end {
+        if let Ok(written) = via.send("x").await {
+            floor.acknowledged(&written.reply);
+        }
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
+}
+
+/// Reads on `node` for a while; how many were served.
+async fn read_for(node: &Node, level: ReadLevel, floor: &Floor, time: Duration) -> usize {
+    let (end, mut served) = (tokio::time::Instant::now() + time, 0);
+    while tokio::time::Instant::now() < end {
+        let least = floor.get();
+        if let Ok(shown) = read(node, level).await {
+            assert!(
+                shown >= least,
+                "{shown} lines on {}, {least} were acknowledged",
+                node.id
+            );
+            served += 1;
+        }
+        tokio::time::sleep(Duration::from_millis(7)).await;
+    }
+    served
+}
+
+async fn strict_reads_show_what_was_acknowledged(level: ReadLevel, seed: u64) {
+    let cluster = Cluster::form_with(3, Style::Ahead, Settings::default(), seed).await;
+    let old = cluster.leader().await;
+    cluster.agreed(0).await;
+    cluster.board.set_latency(Duration::from_millis(2));
+    let via = cluster.nodes.iter().find(|node| node.id != old.id).unwrap();
+    let (floor, time) = (Floor::default(), 6 * SECOND);
+    let [a, b, c] = &cluster.nodes[..] else {
+        panic!("three")
+    };
+    let (served_a, served_b, served_c, (), ()) = tokio::join!(
+        read_for(a, level, &floor, time),
+        read_for(b, level, &floor, time),
+        read_for(c, level, &floor, time),
+        write_for(via, &floor, time),
+        async {
+            tokio::time::sleep(SECOND).await;
+            cluster.board.isolate(old.id);
+            tokio::time::sleep(3 * SECOND).await;
+            cluster.board.heal();
+        },
+    );
+    for served in [served_a, served_b, served_c] {
+        assert!(
+            served > 30,
+            "{served_a}, {served_b}, {served_c} reads were served"
+        );
+    }
+    assert!(floor.get() > 100);
+}
+
+/// Rule 43: on every node, the old leader that doesn't know yet that it is none included.
+#[tokio::test(start_paused = true)]
+async fn linearizable_reads_are_never_stale() {
+    for seed in 1..3 {
+        let reads = strict_reads_show_what_was_acknowledged(ReadLevel::Linearizable, seed);
+        Box::pin(reads).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn strong_reads_are_never_stale() {
+    let reads = strict_reads_show_what_was_acknowledged(ReadLevel::Strong, 1);
+    Box::pin(reads).await;
+}
+
+/// Rule 43: a follower's waiting reads share the question to the leader, and those of the leader's rounds.
+#[tokio::test(start_paused = true)]
+async fn reads_that_wait_share_a_round() {
+    let cluster = Cluster::form(3, Style::Late).await;
+    let leader = cluster.leader().await;
+    cluster.agreed(0).await;
+    cluster.board.set_latency(Duration::from_millis(5));
+    let follower = cluster
+        .nodes
+        .iter()
+        .find(|node| node.id != leader.id)
+        .unwrap();
+    for level in [ReadLevel::Linearizable, ReadLevel::Strong] {
+        let before = leader.member.status().counts;
+        let mut reads = Vec::new();
+        for _ in 0..500 {
+            let member = follower.member.clone();
+            reads.push(tokio::spawn(async move {
+                member.permit(level, within(SECOND)).await
+            }));
+        }
+        for read in reads {
+            read.await.unwrap().unwrap();
+        }
+        let after = leader.member.status().counts;
+        let rounds = after.read_rounds - before.read_rounds;
+        let entries = after.entries - before.entries;
+        let (some, none) = match level {
+            ReadLevel::Strong => (entries, rounds),
+            _ => (rounds, entries),
+        };
+        assert!(
+            (1..=3).contains(&some),
+            "{level:?}: {rounds} rounds, {entries} entries"
+        );
+        assert_eq!(none, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn weak_reads_are_the_leaders() {
+    let cluster = Cluster::form(3, Style::Late).await;
+    let leader = cluster.leader().await.id;
+    cluster.agreed(0).await;
+    for node in &cluster.nodes {
+        let read = read(node, ReadLevel::Weak).await;
+        if node.id == leader {
+            read.unwrap();
+        } else {
+            let leader = Some(leader);
+            assert_eq!(read.unwrap_err(), ReadError::NotLeader { leader });
+        }
+    }
+}
+
+async fn weak(node: &Node) -> ReadPermit {
+    let permit = node.member.permit(ReadLevel::Weak, within(60 * SECOND));
+    permit.await.unwrap()
+}
+
+/// Rule 42: rows computed under a lease leave only while it lasts; later, only if nothing newer is committed.
+#[tokio::test(start_paused = true)]
+async fn a_weak_read_whose_lease_ended_goes_on_as_a_linearizable_one() {
+    let cluster = Cluster::form(3, Style::Late).await;
+    let old = cluster.leader().await;
+    old.push("a").await.unwrap();
+    let permit = weak(old).await;
+    assert_eq!(old.member.recheck(&permit).await, Ok(None));
+    let via = cluster.nodes.iter().find(|node| node.id != old.id).unwrap();
+    cluster.board.isolate(old.id);
+    tokio::time::sleep(3 * SECOND).await;
+    while via.send("b").await.is_err() {}
+    let (again, ()) = tokio::join!(old.member.recheck(&permit), async {
+        tokio::time::sleep(SECOND).await;
+        cluster.board.heal();
+    });
+    let again = again.unwrap().expect("something newer is committed");
+    assert_eq!(again.level, ReadLevel::Linearizable);
+    assert!(again.at > permit.at);
+    assert!(old.machine.lines().contains(&"b".to_owned()));
+}
+
+/// Rule 42: cut off, nobody can say whether the rows still hold, so they don't leave.
+#[tokio::test(start_paused = true)]
+async fn a_weak_read_that_cannot_be_confirmed_fails() {
+    let cluster = Cluster::form(3, Style::Late).await;
+    let old = cluster.leader().await;
+    let permit = old
+        .member
+        .permit(ReadLevel::Weak, within(5 * SECOND))
+        .await
+        .unwrap();
+    cluster.board.isolate(old.id);
+    tokio::time::sleep(SECOND).await;
+    let error = old.member.recheck(&permit).await.unwrap_err();
+    assert_eq!(error.retry(), Retry::Safe);
+    assert!(
+        matches!(
+            error,
+            ReadError::Timeout { .. } | ReadError::NotLeader { .. }
+        ),
+        "{error}"
+    );
+}
