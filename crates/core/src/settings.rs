@@ -34,7 +34,8 @@ pub struct Settings {
     /// Calls to one other member that wait to be sent, as many that wait for an answer, and as many of its
     /// own that are answered at once.
     pub client_calls_max: usize,
-    /// Bytes of one other member's calls that are answered at once; a larger one is answered alone.
+    /// Bytes of calls to the others under way, and of one other member's calls that are answered at once; a
+    /// larger call goes alone.
     pub client_bytes_max: usize,
     /// Commits that Raft may be ahead of applying (safety rule 21).
     pub state_machine_channel_size: u64,

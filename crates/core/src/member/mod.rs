@@ -190,12 +190,11 @@ impl<M: StateMachine> Member<M> {
         let waiting_max = shared.settings.reads_waiting_max;
         let (read_index, read_rounders) = asked(waiting_max);
         let (barriers, barrier_rounders) = asked(waiting_max);
-        let calls_max = shared.settings.client_calls_max;
         let inner = Arc::new(Inner {
             queue: Arc::new(Queue::new(&shared.settings)),
             read_index,
             barriers,
-            lines: Lines::new(transport.clone(), tasks.clone(), calls_max),
+            lines: Lines::new(transport.clone(), tasks.clone(), &shared.settings),
             demands,
             cluster: watch::channel(Arc::default()).0,
             founding,

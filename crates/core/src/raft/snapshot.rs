@@ -114,15 +114,19 @@ async fn transfer<M: StateMachine>(
     let EntryEnd { id, side } = source.end();
     let id = id.ok_or_else(|| TransferError::Refused("an empty snapshot".to_owned()))?;
     let _hold = shared.retention.hold(id.index);
+    let stall = Duration::from_millis(shared.settings.snapshot_stall_ms);
+    let stalled = |_| TransferError::Stalled(stall);
+    let link = tokio::time::timeout(stall, client.connect(Lane::Snapshot)).await;
     let Link {
         mut sender,
         mut receiver,
-    } = client.connect(Lane::Snapshot).await?;
+    } = link.map_err(stalled)??;
     let vote = leader_vote(&vote);
-    put(&mut *sender, &Piece::Head { vote, id, side }).await?;
+    let head = Piece::Head { vote, id, side };
+    let sent = tokio::time::timeout(stall, put(&mut *sender, &head)).await;
+    sent.map_err(stalled)??;
     let executor = &*shared.env.executor;
     let source = Blocking(Actor::start(executor, "snapshot-send", 4, source));
-    let stall = Duration::from_millis(shared.settings.snapshot_stall_ms);
     let vote = stream(&mut *sender, &mut *receiver, &source, stall).await?;
     Ok(SnapshotResponse::new(vote_in(vote)?))
 }

@@ -209,3 +209,30 @@ async fn silence(window: &Window, limit: Duration) {
         tokio::time::sleep(limit).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::member::Retention;
+    use crate::memory::MemoryLog;
+
+    /// Rule 17: a follower that needs what has to go isn't waited for; one that is beyond it, or of which
+    /// nothing is known yet, is.
+    #[tokio::test(start_paused = true)]
+    async fn a_follower_too_far_behind_is_cut_off() {
+        let retention = Retention::new(Arc::new(MemoryLog::default()));
+        let mut cut_offs = retention.cut_offs();
+        let mut waits = async |matched: Option<u64>| {
+            let cut = cut_off(matched.map(LogIndex), &mut cut_offs);
+            tokio::time::timeout(Duration::from_secs(60), cut)
+                .await
+                .is_err()
+        };
+        assert!(waits(Some(3)).await);
+        retention.cut_off(Some(LogIndex(7)));
+        assert!(waits(None).await && waits(Some(7)).await);
+        assert!(!waits(Some(6)).await);
+        retention.cut_off(Some(LogIndex(2)));
+        assert!(!waits(Some(6)).await, "it never moves down");
+    }
+}

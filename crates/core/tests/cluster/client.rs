@@ -1,6 +1,7 @@
 //! Calls between members.
 
 use super::*;
+use sqlrep_core::AskError;
 
 fn ask(text: &'static str) -> Bytes {
     Bytes::from_static(text.as_bytes())
@@ -36,4 +37,49 @@ async fn a_call_into_a_partition_is_lost_and_the_next_certainly_not_sent() {
     assert_eq!(unsent.unwrap_err().retry(), Retry::Safe);
     cluster.board.heal();
     from.member.ask(to, ask("after"), SECOND).await.unwrap();
+}
+
+/// A slow answer keeps no other one waiting, and isn't taken for a dead link.
+#[tokio::test(start_paused = true)]
+async fn a_slow_answer_is_overtaken_and_waited_for() {
+    let cluster = Cluster::form(3, Style::Late).await;
+    cluster.leader().await;
+    let (from, to) = (cluster.nodes[0].member.clone(), cluster.nodes[1].id);
+    let begun = tokio::time::Instant::now();
+    let (slow, fast) = tokio::join!(from.ask(to, ask("slow"), 60 * SECOND), async {
+        let answer = from.ask(to, ask("fast"), 60 * SECOND).await;
+        answer.map(|_| begun.elapsed())
+    });
+    assert!(fast.unwrap() < SECOND);
+    slow.unwrap();
+    assert!(begun.elapsed() >= 10 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_beyond_the_bound_are_refused_at_once() {
+    let mut settings = Settings::default();
+    settings.client_calls_max = 3;
+    let cluster = Cluster::form_with(3, Style::Late, settings, 1).await;
+    cluster.leader().await;
+    let (from, to) = (cluster.nodes[0].member.clone(), cluster.nodes[1].id);
+    let calls = (0..20).map(|_| {
+        let from = from.clone();
+        tokio::spawn(async move { from.ask(to, ask("slow"), 60 * SECOND).await })
+    });
+    let (mut answered, mut refused) = (0, 0);
+    for call in calls.collect::<Vec<_>>() {
+        match call.await.unwrap() {
+            Ok(_) => answered += 1,
+            Err(AskError::Overloaded { .. }) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(
+        (3..=7).contains(&answered),
+        "{answered} answered, {refused} refused"
+    );
+    assert_eq!(answered + refused, 20);
+    let large = Bytes::from(vec![0; 64 << 20]);
+    let refused = from.ask(to, large, SECOND).await.unwrap_err();
+    assert_eq!(refused.retry(), Retry::Useless, "{refused}");
 }

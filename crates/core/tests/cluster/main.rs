@@ -33,13 +33,16 @@ pub(crate) fn node(id: u64) -> NodeId {
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
-/// Says who was asked by whom, and what.
+/// Says who was asked by whom, and what; thinks about some of it for ten seconds.
 struct Whispers(NodeId);
 
 #[async_trait]
 impl PeerService for Whispers {
     async fn call(&self, from: NodeId, ask: Bytes) -> Bytes {
         let ask = String::from_utf8_lossy(&ask);
+        if ask.starts_with("slow") {
+            tokio::time::sleep(10 * SECOND).await;
+        }
         format!("{from} asks {}: {ask}", self.0).into()
     }
 }

@@ -210,3 +210,24 @@ async fn a_weak_read_that_cannot_be_confirmed_fails() {
         "{error}"
     );
 }
+
+/// Rule 25: what a leader computed without an entry leaves only when a round that began later has confirmed
+/// it: one that was overtaken without its knowledge shows nothing old.
+#[tokio::test(start_paused = true)]
+async fn an_old_leader_gives_no_reply_of_its_writer() {
+    for style in [Style::Late, Style::Ahead] {
+        let cluster = Cluster::form(3, style).await;
+        let old = cluster.leader().await;
+        old.push("a").await.unwrap();
+        assert_eq!(old.show().await.unwrap().reply, "a");
+        cluster.board.isolate(old.id);
+        let via = cluster.nodes.iter().find(|node| node.id != old.id).unwrap();
+        while via.send("b").await.is_err() {}
+        let refused = old.show().await.unwrap_err();
+        assert_eq!(refused.retry(), Retry::Safe, "{refused}");
+        cluster.board.heal();
+        cluster.agreed(2).await;
+        let new = cluster.leader().await;
+        assert!(new.show().await.unwrap().reply.starts_with("a,b"));
+    }
+}

@@ -6,12 +6,13 @@
 //! answers without a word. So that a slow answer isn't taken for silence, an echo is asked for meanwhile.
 
 use super::AskError;
+use super::held::Held;
 use super::wire::{Answer, Ask, Call, Return};
 use crate::codec;
 use crate::member::Tasks;
-use crate::{FrameReceiver, FrameSender, Lane, Link, NodeId, Peer, Transport};
+use crate::{FrameReceiver, FrameSender, Lane, Link, NodeId, Peer, Settings, Transport};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -53,15 +54,20 @@ pub(crate) struct Lines {
     tasks: Tasks,
     /// Calls that wait for a link, and again as many that wait for an answer.
     calls_max: usize,
+    /// Of all calls under way.
+    bytes_max: usize,
+    bytes: Arc<AtomicUsize>,
     lines: Mutex<BTreeMap<NodeId, Line>>,
 }
 
 impl Lines {
-    pub(crate) fn new(transport: Arc<dyn Transport>, tasks: Tasks, calls_max: usize) -> Self {
+    pub(crate) fn new(transport: Arc<dyn Transport>, tasks: Tasks, settings: &Settings) -> Self {
         Self {
             transport,
             tasks,
-            calls_max,
+            calls_max: settings.client_calls_max,
+            bytes_max: settings.client_bytes_max,
+            bytes: Arc::default(),
             lines: Mutex::default(),
         }
     }
@@ -75,6 +81,8 @@ impl Lines {
         deadline: Instant,
     ) -> Told {
         fits(ask.bytes())?;
+        let held = Held::new(&self.bytes, ask.bytes(), self.bytes_max);
+        let _held = held.ok_or(AskError::Overloaded { node })?;
         let since = Instant::now();
         let taken = Arc::new(AtomicBool::new(false));
         let (sender, answer) = oneshot::channel();

@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | `wire` | the frames |
 //! | `lines` | this node's calls to others: queues, links, what a broken one means |
+//! | `held` | the bound in bytes |
 //! | `serve` | the answers to their calls |
 //!
 //! Invariant 1: every queue has a bound; beyond it a call is refused, not delayed.
@@ -17,6 +18,7 @@
 //! done. Before that it was certainly not delivered, and the error says so.
 
 mod error;
+mod held;
 mod lines;
 mod serve;
 mod wire;

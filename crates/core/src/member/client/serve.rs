@@ -3,6 +3,7 @@
 //! A link that ends takes its calls with it, where they wait: a write that still stands in the queue is
 //! withdrawn, one that is proposed goes on, and its caller knows neither.
 
+use super::held::Held;
 use super::lines::fitting;
 use super::wire::{Answer, Ask, Call, Return};
 use crate::codec::{self, CodecError};
@@ -11,7 +12,7 @@ use crate::raft::scoped;
 use crate::{FrameReceiver, FrameSender, Link, NodeId, StateMachine, TransportError, WriteError};
 use bytes::Bytes;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -57,12 +58,16 @@ async fn read<M: StateMachine>(
     answers: mpsc::Sender<Return>,
     inner: Arc<Inner<M>>,
 ) -> Result<(), ServeError> {
-    let (mut calls, held) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
+    let (mut calls, bytes) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
+    let settings = &inner.shared.settings;
     while let Some(frame) = receiver.receive().await? {
         let Call { number, ask } = codec::decode(&frame)?;
         while calls.try_join_next().is_some() {}
-        let room = calls.len() < inner.shared.settings.client_calls_max;
-        let Some(held) = room.then(|| Held::new(&held, &ask, &inner)).flatten() else {
+        let room = calls.len() < settings.client_calls_max;
+        let Some(held) = room
+            .then(|| Held::new(&bytes, ask.bytes(), settings.client_bytes_max))
+            .flatten()
+        else {
             let answer = match ask {
                 Ask::Echo => Answer::Echo,
                 _ => Answer::Overloaded,
@@ -80,32 +85,6 @@ async fn read<M: StateMachine>(
         }));
     }
     Ok(())
-}
-
-/// Bytes of calls under way on one link.
-struct Held {
-    all: Arc<AtomicUsize>,
-    own: usize,
-}
-
-impl Held {
-    /// None if there is no room; a call that is alone always has some.
-    fn new<M: StateMachine>(all: &Arc<AtomicUsize>, ask: &Ask, inner: &Inner<M>) -> Option<Self> {
-        let own = ask.bytes();
-        let before = all.fetch_add(own, Ordering::AcqRel);
-        let held = Self {
-            all: all.clone(),
-            own,
-        };
-        let fits = before + own <= inner.shared.settings.client_bytes_max;
-        (before == 0 || fits).then_some(held)
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.all.fetch_sub(self.own, Ordering::AcqRel);
-    }
 }
 
 async fn answer<M: StateMachine>(from: NodeId, ask: Ask, inner: &Inner<M>) -> Answer {
