@@ -4,7 +4,8 @@
 //! # The way of one write
 //!
 //! ```text
-//!  Member::write ─► queue ─► proposer: gather while entries are in flight ─► Epoch::run … Epoch::seal   (leader only)
+//!  Member::write (on another node: forwarded to the leader)
+//!       └─► queue ─► proposer: gather while entries are in flight ─► Epoch::run … Epoch::seal   (leader only)
 //!                                                                                    │ bodies
 //!        replies ◄─ in-flight table ◄─ StateMachine::prepare + finish ◄─ quorum ◄─ envelope ─► LogStore::append
 //! ```
@@ -14,6 +15,11 @@
 //! ```text
 //!  Member::permit(Linearizable) ─► leader: read index (one round for all waiting reads) ─► this node's store has applied it ─► ReadPermit
 //! ```
+//!
+//! # How to embed it
+//!
+//! `examples/counter.rs` is a whole replicated counter: a [`StateMachine`], [`memory::MemoryLog`] and
+//! [`memory::Switchboard`] in one process.
 //!
 //! It doesn't do: execution, sockets, files, protocols of clients.
 #![forbid(unsafe_code)]

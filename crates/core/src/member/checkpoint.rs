@@ -18,6 +18,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
+/// The checkpoint worker's queue: a round waits for its one job.
+const JOBS_MAX: usize = 4;
+
 /// Demands that wait for a round.
 pub(super) const DEMANDS_MAX: usize = 64;
 
@@ -51,7 +54,7 @@ impl<M: StateMachine> Inner<M> {
     /// Runs the rounds.
     pub(super) async fn keep_checkpoints(self: Arc<Self>, mut demands: mpsc::Receiver<Demand>) {
         let executor = &*self.shared.env.executor;
-        let worker = Actor::start(executor, "checkpoint", 1, ());
+        let worker = Actor::start(executor, "checkpoint", JOBS_MAX, ());
         let every = Duration::from_millis(self.shared.settings.checkpoint_every_ms);
         loop {
             let demand = tokio::select! {

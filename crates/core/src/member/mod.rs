@@ -158,6 +158,10 @@ impl<M: StateMachine> Member<M> {
         let transport = parts.transport.clone();
         let config = Arc::new(parts.settings.raft()?);
         let founding = parts.genesis.clone();
+        if founding.as_ref().is_some_and(|own| own.cluster.0 == 0) {
+            let what = "the cluster id 0 means that there is none".to_owned();
+            return Err(MemberError::Settings { what });
+        }
         let shared = share(parts);
         let node = shared.node;
         let stored = |what: String| MemberError::Stored { node, what };

@@ -84,4 +84,6 @@ async fn a_node_without_a_name_forms_no_cluster() {
     let members = BTreeMap::from([(node(2), Cluster::peer(2))]);
     let refused = nameless.bootstrap(members).await.unwrap_err();
     assert!(refused.to_string().contains("no name"), "{refused}");
+    let refused = cluster.start_zero(3).await.err().unwrap();
+    assert!(refused.to_string().contains("cluster id 0"), "{refused}");
 }

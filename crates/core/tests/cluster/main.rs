@@ -19,8 +19,8 @@ use bytes::Bytes;
 use list::{Ask, List, Style};
 use sqlrep_core::memory::{MemoryLog, Switchboard};
 use sqlrep_core::{
-    ClusterId, DirectoryId, Genesis, LogStore, Member, NodeId, Parts, Peer, PeerService, ReadBound,
-    ReadError, ReadLevel, Retry, Route, Settings, WriteError, Written,
+    ClusterId, DirectoryId, Genesis, LogStore, Member, MemberError, NodeId, Parts, Peer,
+    PeerService, ReadBound, ReadError, ReadLevel, Retry, Route, Settings, WriteError, Written,
 };
 use sqlrep_env::Env;
 use std::collections::BTreeMap;
@@ -163,6 +163,13 @@ impl Cluster {
             ..self.parts(id, machine, MemoryLog::default())
         };
         Member::start(parts).await.unwrap()
+    }
+
+    /// A member that would call its cluster "none".
+    pub(crate) async fn start_zero(&self, id: u64) -> Result<Member<List>, MemberError> {
+        let mut parts = self.parts(id, Arc::new(List::new(self.style)), MemoryLog::default());
+        parts.genesis.as_mut().unwrap().cluster = ClusterId(0);
+        Member::start(parts).await
     }
 
     /// The member that can confirm that it leads.

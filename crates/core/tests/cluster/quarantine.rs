@@ -1,7 +1,7 @@
 //! A member that doesn't trust its own state, and one whose log has failed.
 
 use super::*;
-use sqlrep_core::{Done, Entry, EntryId, LogIndex, LogState, LogStore, StorageError, Vote};
+use sqlrep_core::{Done, Entry, EntryId, LogIndex, LogState, LogStore, StorageError, Term, Vote};
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,6 +57,39 @@ async fn a_leader_out_of_service_hands_over_and_goes_on_acknowledging() {
         assert!(sick.send("d").await.is_ok(), "it forwards");
         cluster.board.heal();
         back_in_service(&cluster, sick).await;
+    }
+}
+
+/// Rule 16: it doesn't stand for election, whoever is gone.
+#[tokio::test(start_paused = true)]
+async fn a_member_out_of_service_is_never_elected() {
+    for seed in 1..=6 {
+        let cluster = Cluster::form_with(3, Style::Late, settings(), seed).await;
+        let leader = cluster.leader().await;
+        cluster.agreed(0).await;
+        let mut others = cluster.nodes.iter().filter(|node| node.id != leader.id);
+        let (sick, healthy) = (others.next().unwrap(), others.next().unwrap());
+        *sick.machine.failing.lock().unwrap() = Some((u64::MAX, Retry::Useless));
+        leader.push("a").await.unwrap();
+        until("out of service", || {
+            sick.member.status().out_of_service.is_some()
+        })
+        .await;
+        let before = leader.member.status().term;
+        cluster.board.isolate(leader.id);
+        until("another leader", || {
+            sick.member.status().leader != Some(leader.id)
+        })
+        .await;
+        until("a leader", || sick.member.status().leader.is_some()).await;
+        assert_eq!(sick.member.status().leader, Some(healthy.id), "seed {seed}");
+        // Had it been elected and handed over at once, that were two terms.
+        assert_eq!(
+            healthy.member.status().term,
+            Term(before.0 + 1),
+            "seed {seed}"
+        );
+        healthy.push("b").await.unwrap();
     }
 }
 
