@@ -2,8 +2,13 @@
 //!
 //! A cut swallows frames in silence, as a partition does: senders notice nothing, receivers hear nothing. A
 //! link that lost a frame never carries another one: it ends when the cut is healed, as a connection is reset.
+//!
+//! Members are found by address, and by id where there is none. As a handshake would, a connection to another
+//! node or data directory than was meant is refused.
 
-use crate::{FrameReceiver, FrameSender, Lane, Link, NodeId, Peer, Transport, TransportError};
+use crate::{
+    DirectoryId, FrameReceiver, FrameSender, Lane, Link, NodeId, Peer, Transport, TransportError,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,12 +30,25 @@ pub struct Switchboard(Arc<Mutex<Board>>);
 
 #[derive(Default)]
 struct Board {
-    plugs: BTreeMap<NodeId, mpsc::Sender<Arrival>>,
+    /// By address.
+    plugs: BTreeMap<String, Plug>,
+    /// Plugs so far.
+    count: u64,
     /// From, to: what is sent this way is lost.
     cut: BTreeSet<(NodeId, NodeId)>,
     /// How long a frame is on its way.
     latency: Duration,
     wires: Vec<Weak<Wire>>,
+}
+
+/// Where a member's links arrive.
+#[derive(Clone)]
+struct Plug {
+    number: u64,
+    node: NodeId,
+    /// None: any directory is right.
+    directory: Option<DirectoryId>,
+    arrivals: mpsc::Sender<Arrival>,
 }
 
 /// One direction of a link.
@@ -46,6 +64,8 @@ struct Wire {
 /// One member's end of a [`Switchboard`].
 pub struct ChannelTransport {
     node: NodeId,
+    /// Its plug's address and number.
+    plug: (String, u64),
     board: Switchboard,
     arrivals: tokio::sync::Mutex<mpsc::Receiver<Arrival>>,
     closed: watch::Sender<bool>,
@@ -57,13 +77,41 @@ impl Switchboard {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Plugs `node` in; a former plug of it hears nothing more.
+    /// Plugs `node` in at [its address](Self::peer), with any directory; a former plug there hears nothing more.
     #[must_use]
     pub fn plug(&self, node: NodeId) -> ChannelTransport {
+        self.plug_in(node, Self::peer(node).raft, None)
+    }
+
+    /// Plugs `node` in at the address and with the directory of `peer`; a former plug there hears nothing more.
+    /// Several nodes may claim one id.
+    #[must_use]
+    pub fn plug_at(&self, node: NodeId, peer: &Peer) -> ChannelTransport {
+        self.plug_in(node, peer.raft.clone(), Some(peer.directory))
+    }
+
+    fn plug_in(
+        &self,
+        node: NodeId,
+        address: String,
+        directory: Option<DirectoryId>,
+    ) -> ChannelTransport {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        self.board().plugs.insert(node, sender);
+        let number = {
+            let mut board = self.board();
+            board.count += 1;
+            let plug = Plug {
+                number: board.count,
+                node,
+                directory,
+                arrivals: sender,
+            };
+            board.plugs.insert(address.clone(), plug);
+            board.count
+        };
         ChannelTransport {
             node,
+            plug: (address, number),
             board: self.clone(),
             arrivals: receiver.into(),
             closed: watch::channel(false).0,
@@ -97,7 +145,7 @@ impl Switchboard {
 
     /// Cuts `node` off from all others.
     pub fn isolate(&self, node: NodeId) {
-        let others: Vec<NodeId> = self.board().plugs.keys().copied().collect();
+        let others: BTreeSet<NodeId> = self.board().plugs.values().map(|plug| plug.node).collect();
         for other in others.into_iter().filter(|other| *other != node) {
             self.cut(node, other);
         }
@@ -122,14 +170,44 @@ impl Switchboard {
         self.board().cut.contains(&(from, to))
     }
 
-    fn find(&self, node: Option<NodeId>, peer: &Peer) -> Option<(NodeId, mpsc::Sender<Arrival>)> {
+    fn find(&self, node: Option<NodeId>, peer: &Peer) -> Result<Plug, TransportError> {
         let board = self.board();
-        let meant = |id: &NodeId| match node {
-            Some(node) => *id == node,
-            None => Self::peer(*id).raft == peer.raft,
+        let found = if peer.raft.is_empty() {
+            board.plugs.values().find(|plug| Some(plug.node) == node)
+        } else {
+            board.plugs.get(&peer.raft)
         };
-        let found = board.plugs.iter().find(|(id, _)| meant(id));
-        found.map(|(id, plug)| (*id, plug.clone()))
+        let plug = found.ok_or_else(|| TransportError::Unreachable {
+            address: peer.raft.clone(),
+            source: io::ErrorKind::NotFound.into(),
+        })?;
+        let right_node = node.is_none_or(|node| node == plug.node);
+        let zero = DirectoryId::default();
+        let meant = |directory| peer.directory == zero || peer.directory == directory;
+        if right_node && plug.directory.is_none_or(meant) {
+            return Ok(plug.clone());
+        }
+        Err(TransportError::Refused {
+            message: format!(
+                "node {} answers at {} with data directory {}; {} was meant",
+                plug.node,
+                peer.raft,
+                plug.directory.unwrap_or_default(),
+                peer.directory
+            ),
+        })
+    }
+
+    /// Takes a plug out, unless another one is there by now.
+    fn unplug(&self, (address, number): &(String, u64)) {
+        let mut board = self.board();
+        if board
+            .plugs
+            .get(address)
+            .is_some_and(|plug| plug.number == *number)
+        {
+            board.plugs.remove(address);
+        }
     }
 
     /// Both ends of one direction.
@@ -180,12 +258,9 @@ impl Transport for ChannelTransport {
         if *self.closed.borrow() {
             return Err(TransportError::Closed);
         }
-        let Some((to, plug)) = self.board.find(node, peer) else {
-            return Err(TransportError::Unreachable {
-                address: peer.raft.clone(),
-                source: io::ErrorKind::NotFound.into(),
-            });
-        };
+        let Plug {
+            node: to, arrivals, ..
+        } = self.board.find(node, peer)?;
         if self.board.is_cut(self.node, to) || self.board.is_cut(to, self.node) {
             return Err(unreachable(to, io::ErrorKind::TimedOut));
         }
@@ -193,7 +268,7 @@ impl Transport for ChannelTransport {
         let (far_sender, receiver) = self.board.wire(to, self.node, lane);
         let arrival = (self.node, lane, link(far_sender, far_receiver));
         let refused = |_| unreachable(to, io::ErrorKind::ConnectionRefused);
-        plug.send(arrival).await.map_err(refused)?;
+        arrivals.send(arrival).await.map_err(refused)?;
         Ok(link(sender, receiver))
     }
 
@@ -209,6 +284,7 @@ impl Transport for ChannelTransport {
 
     fn close(&self) {
         self.closed.send_replace(true);
+        self.board.unplug(&self.plug);
         let wires: Vec<Arc<Wire>> = {
             let board = self.board.board();
             let wires = board.wires.iter().filter_map(Weak::upgrade);
@@ -354,6 +430,29 @@ mod tests {
                 .await
                 .is_ok()
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_not_meant_refuses() {
+        let board = Switchboard::default();
+        let peer = |address: &str, directory| Peer {
+            raft: address.to_owned(),
+            directory: DirectoryId(directory),
+            ..Peer::default()
+        };
+        let a = board.plug(node(1));
+        let _b = board.plug_at(node(2), &peer("b", 20));
+        let _twin = board.plug_at(node(2), &peer("c", 21));
+        let refused = |error| matches!(error, Some(TransportError::Refused { .. }));
+        for (id, at, is_refused) in [
+            (Some(node(2)), peer("b", 20), false),
+            (None, peer("c", 0), false),
+            (Some(node(2)), peer("b", 21), true),
+            (Some(node(3)), peer("b", 20), true),
+        ] {
+            let link = a.connect(id, &at, Lane::Client).await;
+            assert_eq!(refused(link.err()), is_refused, "{at:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
