@@ -43,8 +43,8 @@ pub use error::MemberError;
 pub use ids::{ClusterId, DirectoryId, EntryId, LogIndex, NodeId, OutOfRange, Peer, Term};
 pub use log_store::{Done, LogState, LogStore, StorageError};
 pub use member::{
-    AskError, Cluster, ClusterMember, Counts, Genesis, Member, MemberStatus, NoPeerService, Parts,
-    PeerService, ReadPermit, Role, Route, Status, Written,
+    AskError, BootstrapPlan, Cluster, ClusterMember, Counts, Entered, Genesis, Member,
+    MemberStatus, NoPeerService, Parts, PeerService, ReadPermit, Role, Route, Status, Written,
 };
 pub use outcome::{ReadBound, ReadError, ReadLevel, WriteError};
 pub use settings::Settings;

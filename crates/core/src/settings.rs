@@ -54,6 +54,11 @@ pub struct Settings {
     pub replication_bytes_max: usize,
     /// A snapshot transfer of which no byte was acknowledged for this long ends (safety rule 18). ms.
     pub snapshot_stall_ms: u64,
+    /// What is proposed gets this long to commit before leadership is handed over, and what waits at the end of
+    /// a node (safety rule 20). ms.
+    pub drain_ms: u64,
+    /// The next leader gets this long to take over (safety rule 20). ms.
+    pub transfer_ms: u64,
 }
 
 impl Default for Settings {
@@ -79,6 +84,8 @@ impl Default for Settings {
             replication_window: 4,
             replication_bytes_max: 4 << 20,
             snapshot_stall_ms: 10_000,
+            drain_ms: 2_000,
+            transfer_ms: 2_000,
         }
     }
 }

@@ -34,7 +34,7 @@ impl<M: StateMachine> Member<M> {
     /// The cluster, and its changes.
     #[must_use]
     pub fn membership(&self) -> watch::Receiver<Arc<Cluster>> {
-        self.inner.cluster.subscribe()
+        self.inner.shared.cluster.subscribe()
     }
 }
 
@@ -44,7 +44,7 @@ impl<M: StateMachine> Inner<M> {
         let (mut members, mut side) = (self.raft.metrics(), self.shared.side.subscribe());
         loop {
             let now = self.cluster_now();
-            self.cluster.send_if_modified(|told| {
+            self.shared.cluster.send_if_modified(|told| {
                 let changed = **told != now;
                 if changed {
                     *told = Arc::new(now);

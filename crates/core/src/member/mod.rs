@@ -13,20 +13,30 @@
 //! | `rounds`, `reads`, `contact` | what a read may rely on |
 //! | `client` | calls between members: forwarded writes, read indexes, the embedder's own |
 //! | `founder`, `cluster` | the cluster's name, and who belongs to it |
+//! | `enter`, `founding`, `greet` | how a node comes to belong to a cluster |
+//! | `change`, `membership`, `transfer`, `stop` | members that come and go, leadership handed over |
+//! | `lookout` | what a node finds out when nobody tells it |
 //! | `checkpoint`, `retention`, `tail` | what is durable, and how much of the log stays |
 //! | `quarantine`, `failure` | what a node does that can't trust its state, or its log |
 
 mod applier;
+mod change;
 mod checkpoint;
 mod client;
 mod cluster;
 mod contact;
 mod counters;
+mod enter;
 mod envelope;
 mod epochs;
 mod failure;
 mod founder;
+mod founding;
+mod greet;
 mod in_flight;
+mod lookout;
+mod membership;
+mod operation;
 mod proposer;
 mod quarantine;
 mod queue;
@@ -39,14 +49,17 @@ mod status;
 mod stop;
 mod tail;
 mod tasks;
+mod transfer;
 mod writes;
 
 pub(crate) use applier::{Applier, Stuck};
+pub(crate) use change::Undone;
 pub(crate) use contact::Contact;
 pub(crate) use counters::Counters;
 pub(crate) use envelope::{Content, Envelope, Item, Origin, Side};
 pub(crate) use epochs::{Epochs, Ran};
 pub(crate) use in_flight::{Answer, Client, InFlight};
+pub(crate) use operation::Operation;
 pub(crate) use queue::Queue;
 pub(crate) use retention::Retention;
 pub(crate) use rounds::{Rounder, Rounds, rounds};
@@ -56,6 +69,7 @@ pub(crate) use tasks::Tasks;
 
 pub use client::{AskError, NoPeerService, PeerService};
 pub use cluster::{Cluster, ClusterMember};
+pub use enter::{BootstrapPlan, Entered};
 pub use founder::Genesis;
 pub use reads::ReadPermit;
 pub use standing::Role;
@@ -140,12 +154,12 @@ pub(crate) struct Inner<M: StateMachine> {
     barriers: Asked,
     lines: Lines,
     demands: mpsc::Sender<checkpoint::Demand>,
-    cluster: watch::Sender<Arc<Cluster>>,
     founding: Option<Genesis>,
     transport: Arc<dyn Transport>,
     tasks: Tasks,
     counters: Arc<Counters>,
     stopped: Mutex<bool>,
+    operation: Operation,
 }
 
 impl<M: StateMachine> Member<M> {
@@ -200,11 +214,11 @@ impl<M: StateMachine> Member<M> {
             barriers,
             lines: Lines::new(transport.clone(), tasks.clone(), &shared.settings),
             demands,
-            cluster: watch::channel(Arc::default()).0,
             founding,
             tasks: tasks.clone(),
             counters: Arc::default(),
             stopped: Mutex::new(false),
+            operation: Operation::new(),
             raft,
             shared,
             transport,
@@ -220,9 +234,13 @@ impl<M: StateMachine> Member<M> {
         inner.run_rounds(read_rounders, barrier_rounders);
         tasks.spawn(inner.clone().keep_checkpoints(demanded));
         tasks.spawn(inner.clone().keep_quarantine());
-        inner.cluster.send_replace(Arc::new(inner.cluster_now()));
+        inner
+            .shared
+            .cluster
+            .send_replace(Arc::new(inner.cluster_now()));
         tasks.spawn(inner.clone().announce());
         tasks.spawn(accept_all(inner.clone()));
+        tasks.spawn(lookout::lookout(inner.clone()));
         Self {
             inner,
             _guard: Arc::new(Guard(tasks)),
@@ -236,18 +254,7 @@ impl<M: StateMachine> Member<M> {
     ///
     /// [`MemberError::Refused`] if this node already has a log, isn't among them, or has no name for the cluster.
     pub async fn bootstrap(&self, members: BTreeMap<NodeId, Peer>) -> Result<(), MemberError> {
-        if self.inner.founding.is_none() {
-            let what = "no cluster was formed: this node has no name for it".to_owned();
-            return Err(MemberError::Refused { what });
-        }
-        let members: BTreeMap<u64, Peer> = members
-            .into_iter()
-            .map(|(id, peer)| (id.get(), peer))
-            .collect();
-        let formed = self.inner.raft.initialize(members).await;
-        formed.map_err(|error| MemberError::Refused {
-            what: format!("no cluster was formed: {error}"),
-        })
+        self.inner.form(members).await
     }
 
     /// Asks the embedder on `node`, which may be this one.
@@ -281,6 +288,21 @@ impl<M: StateMachine> Member<M> {
 }
 
 impl<M: StateMachine> Inner<M> {
+    async fn form(&self, members: BTreeMap<NodeId, Peer>) -> Result<(), MemberError> {
+        if self.founding.is_none() {
+            let what = "no cluster was formed: this node has no name for it".to_owned();
+            return Err(MemberError::Refused { what });
+        }
+        let members: BTreeMap<u64, Peer> = members
+            .into_iter()
+            .map(|(id, peer)| (id.get(), peer))
+            .collect();
+        let formed = self.raft.initialize(members).await;
+        formed.map_err(|error| MemberError::Refused {
+            what: format!("no cluster was formed: {error}"),
+        })
+    }
+
     /// Asks another member; its address is that of the members Raft works with.
     async fn call(&self, node: NodeId, ask: Ask, deadline: Instant) -> Result<Told, AskError> {
         let Some(peer) = self.peer(node) else {
@@ -342,6 +364,7 @@ fn share<M: StateMachine>(parts: Parts<M>) -> Arc<Shared<M>> {
         retention,
         tail: Arc::default(),
         started: AtomicBool::new(false),
+        cluster: watch::channel(Arc::default()).0,
     })
 }
 

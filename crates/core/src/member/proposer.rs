@@ -85,7 +85,10 @@ impl<M: StateMachine> Proposer<M> {
         loop {
             self.queue.filled().await;
             match self.slot_and_epoch(&slots).await {
-                Ok((slot, epoch)) => self.round(slot, epoch).await,
+                Ok((slot, epoch)) => {
+                    self.round(slot, epoch).await;
+                    self.queue.hand_over();
+                }
                 Err(leader) => {
                     self.end_epoch().await;
                     self.queue.return_all(&WriteError::NotLeader { leader });

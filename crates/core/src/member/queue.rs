@@ -1,13 +1,14 @@
 //! Requests that wait for the proposer.
 //!
 //! A request in here has certainly not been proposed: it can be withdrawn, or handed back to whoever queued
-//! it. Both count and bytes are bounded; a full queue answers at once.
+//! it. Both count and bytes are bounded; a full queue answers at once. While it is held (safety rule 20),
+//! requests come in and none is taken out.
 
 use crate::member::{Answer, Client};
 use crate::{Settings, WriteError};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
 struct Waiting<Q, R> {
@@ -23,13 +24,17 @@ struct State<Q, R> {
     bytes: usize,
     /// Why nothing is taken in any more.
     closed: Option<WriteError>,
+    /// Holds that live; nothing is gathered meanwhile.
+    holds: usize,
 }
 
 /// The queue.
 pub(crate) struct Queue<Q, R> {
     state: Mutex<State<Q, R>>,
-    /// Rung when something comes in.
+    /// Rung when something comes in, or may be taken out again.
     filled: Notify,
+    /// Whether gathered requests are neither in flight nor answered yet.
+    out: watch::Sender<bool>,
     requests_max: usize,
     bytes_max: usize,
     request_bytes_max: usize,
@@ -49,10 +54,12 @@ impl<Q, R> Queue<Q, R> {
             next: 0,
             bytes: 0,
             closed: None,
+            holds: 0,
         };
         Self {
             state: Mutex::new(state),
             filled: Notify::new(),
+            out: watch::channel(false).0,
             requests_max: settings.queue_requests_max,
             bytes_max: settings.queue_bytes_max,
             request_bytes_max: settings.request_bytes_max,
@@ -92,11 +99,28 @@ impl<Q, R> Queue<Q, R> {
         })
     }
 
-    /// Waits until something waits. For one caller, the proposer.
+    /// Waits until something waits and may be taken out. For one caller, the proposer.
     pub(crate) async fn filled(&self) {
-        while self.len() == 0 {
+        while !self.state().may_gather() {
             self.filled.notified().await;
         }
+    }
+
+    /// Gives nothing out until the hold is dropped; what comes in waits.
+    pub(crate) fn hold(&self) -> QueueHold<'_, Q, R> {
+        self.state().holds += 1;
+        QueueHold(self)
+    }
+
+    /// Waits until what was gathered last is in flight or answered.
+    pub(crate) async fn handed_over(&self) {
+        // The sender is a field of `self`, so this can't end early.
+        self.out.subscribe().wait_for(|out| !out).await.ok();
+    }
+
+    /// What was gathered is in flight or answered. Called by the proposer.
+    pub(crate) fn hand_over(&self) {
+        self.out.send_replace(false);
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -108,7 +132,7 @@ impl<Q, R> Queue<Q, R> {
     pub(crate) fn gather(&self, requests_max: usize, bytes_max: usize) -> Vec<(Client<Q, R>, Q)> {
         let mut state = self.state();
         let (mut taken, mut bytes) = (Vec::new(), 0);
-        while taken.len() < requests_max && bytes < bytes_max {
+        while state.holds == 0 && taken.len() < requests_max && bytes < bytes_max {
             let Some(entry) = state.waiting.first_entry() else {
                 break;
             };
@@ -120,6 +144,8 @@ impl<Q, R> Queue<Q, R> {
             state.bytes -= waiting.bytes;
             taken.push((waiting.client, waiting.request));
         }
+        // Under the lock: whoever holds the queue afterwards sees it.
+        self.out.send_replace(!taken.is_empty());
         taken
     }
 
@@ -151,7 +177,21 @@ pub(crate) fn give_back<Q, R>(client: Client<Q, R>, request: Q, error: &WriteErr
     client.send(Answer::Back(request, error.clone())).ok();
 }
 
+/// Holds a [`Queue`] while it lives.
+pub(crate) struct QueueHold<'a, Q, R>(&'a Queue<Q, R>);
+
+impl<Q, R> Drop for QueueHold<'_, Q, R> {
+    fn drop(&mut self) {
+        self.0.state().holds -= 1;
+        self.0.filled.notify_one();
+    }
+}
+
 impl<Q, R> State<Q, R> {
+    fn may_gather(&self) -> bool {
+        self.holds == 0 && !self.waiting.is_empty()
+    }
+
     fn take_in(&mut self, request: Q, bytes: usize, client: Client<Q, R>) -> u64 {
         self.next += 1;
         self.bytes += bytes;
@@ -275,6 +315,24 @@ mod tests {
             Answer::Outcome(Err(WriteError::Unknown { .. }))
         ));
         drop(taken);
+    }
+
+    /// Rule 20: requests that arrive during a transfer wait; none is lost, none is taken out.
+    #[tokio::test(start_paused = true)]
+    async fn a_held_queue_takes_in_and_gives_nothing_out() {
+        let queue = queue(10, 1000);
+        let _first = queue.push(1, 1);
+        assert_eq!(queue.gather(1, 10).len(), 1);
+        let hold = queue.hold();
+        let over = tokio::time::timeout(Duration::from_secs(1), queue.handed_over());
+        assert!(over.await.is_err(), "one is gathered and has no verdict");
+        queue.hand_over();
+        queue.handed_over().await;
+        let _second = queue.push(2, 1).unwrap();
+        assert!(queue.gather(10, 100).is_empty());
+        drop(hold);
+        queue.filled().await;
+        assert_eq!(requests(queue.gather(10, 100)), [2]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! What all parts of a running member share.
 
-use crate::member::{Contact, Epochs, InFlight, Retention, Side, Tail};
+use crate::member::{Cluster, Contact, Epochs, InFlight, Retention, Side, Tail};
 use crate::{
     DirectoryId, EntryId, LogStore, MachineError, NodeId, PeerService, Settings, StateMachine,
 };
@@ -33,6 +33,8 @@ pub(crate) struct Shared<M: StateMachine> {
     pub tail: Arc<Tail>,
     /// Whether Raft runs: what it is told of snapshots changes then (safety rule 15).
     pub started: AtomicBool,
+    /// The members Raft works with, and their cluster: links are opened to where they are now.
+    pub cluster: watch::Sender<Arc<Cluster>>,
 }
 
 impl<M: StateMachine> Shared<M> {

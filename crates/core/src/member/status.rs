@@ -78,6 +78,8 @@ pub struct Status {
     pub in_flight: usize,
     /// Time since the leader was last heard; none on a node that never followed one.
     pub contact: Option<Duration>,
+    /// Whether the other members go on without this node: it was removed.
+    pub removed: bool,
     /// Why this node serves nothing, if so.
     pub out_of_service: Option<String>,
     /// Why Raft has stopped, if so: the process has to end.
@@ -113,6 +115,7 @@ impl<M: StateMachine> Member<M> {
             waiting: self.inner.queue.len(),
             in_flight: *shared.in_flight.count().borrow(),
             contact: shared.contact.age(),
+            removed: *self.inner.operation.removed.borrow(),
             out_of_service: shared.out_of_service.borrow().clone(),
             failed,
             counts: self.counts(),

@@ -60,6 +60,12 @@ impl<M: StateMachine> Member<M> {
         route: Route,
         wait_max: Duration,
     ) -> Result<Written<M::Reply>, WriteError> {
+        let _pass = self
+            .inner
+            .operation
+            .under_way
+            .enter()
+            .ok_or(WriteError::Stopped)?;
         let since = Instant::now();
         let deadline = after(since, wait_max);
         Box::pin(self.inner.write(request, route, since, deadline)).await

@@ -98,8 +98,11 @@ impl<M: StateMachine> Client<M> {
     }
 
     pub(super) async fn connect(&self, lane: Lane) -> Result<Link, TransportError> {
-        let link = self.transport.connect(Some(self.node), &self.peer, lane);
-        link.await
+        // Raft keeps its clients when only an address changes.
+        let cluster = self.shared.cluster.borrow().clone();
+        let known = cluster.members.get(&self.node);
+        let peer = known.map_or(&self.peer, |known| &known.peer);
+        self.transport.connect(Some(self.node), peer, lane).await
     }
 
     /// Asks on the control lane.

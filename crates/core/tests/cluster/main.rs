@@ -4,14 +4,17 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+mod bootstrap;
 mod checkpoint;
 mod client;
 mod forward;
 mod genesis;
 mod list;
+mod membership;
 mod quarantine;
 mod reads;
 mod snapshots;
+mod stop;
 mod writes;
 
 use async_trait::async_trait;

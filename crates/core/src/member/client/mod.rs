@@ -25,7 +25,7 @@ mod wire;
 
 pub(crate) use lines::Lines;
 pub(crate) use serve::serve;
-pub(crate) use wire::{Answer, Ask};
+pub(crate) use wire::{Answer, Ask, Call, Return};
 
 pub use error::AskError;
 

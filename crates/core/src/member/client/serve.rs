@@ -8,6 +8,7 @@ use super::lines::fitting;
 use super::wire::{Answer, Ask, Call, Return};
 use crate::codec::{self, CodecError};
 use crate::member::Inner;
+use crate::member::change::HOPS;
 use crate::raft::scoped;
 use crate::{FrameReceiver, FrameSender, Link, NodeId, StateMachine, TransportError, WriteError};
 use bytes::Bytes;
@@ -97,6 +98,16 @@ async fn answer<M: StateMachine>(from: NodeId, ask: Ask, inner: &Inner<M>) -> An
         Ask::ReadIndex => Answer::Index(inner.read_index.here.join().await),
         Ask::Barrier => Answer::Index(inner.barriers.here.join().await),
         Ask::Opaque(bytes) => Answer::Opaque(inner.shared.service.call(from, bytes).await),
+        Ask::Greet => Answer::Greeting(Box::new(inner.greeting())),
+        Ask::Change {
+            change,
+            wait_ms,
+            hops,
+        } => {
+            let wait = Duration::from_millis(wait_ms).min(WAIT_MAX);
+            let hops = hops.min(HOPS);
+            Answer::Changed(inner.change_once(change, Instant::now() + wait, hops).await)
+        }
     }
 }
 

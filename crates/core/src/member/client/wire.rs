@@ -2,6 +2,8 @@
 //!
 //! New kinds of asks are added at the end: a member that doesn't know one ends the link.
 
+use crate::member::change::{Change, Undone};
+use crate::member::founding::Greeting;
 use crate::{EntryId, ReadError, WriteError};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -34,6 +36,14 @@ pub(crate) enum Ask {
     Barrier,
     /// The embedder's own.
     Opaque(Bytes),
+    /// Who are you?
+    Greet,
+    /// Change the cluster if you lead; else pass it on, if hops are left.
+    Change {
+        change: Change,
+        wait_ms: u64,
+        hops: u8,
+    },
 }
 
 /// What it is told.
@@ -51,6 +61,10 @@ pub(crate) enum Answer {
     Index(Result<EntryId, ReadError>),
     /// The embedder's own.
     Opaque(Bytes),
+    /// To a greeting.
+    Greeting(Box<Greeting>),
+    /// To a change.
+    Changed(Result<(), Undone>),
 }
 
 impl Ask {
@@ -58,7 +72,7 @@ impl Ask {
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Write { request: bytes, .. } | Self::Opaque(bytes) => bytes.len(),
-            Self::Echo | Self::ReadIndex | Self::Barrier => 0,
+            Self::Echo | Self::ReadIndex | Self::Barrier | Self::Greet | Self::Change { .. } => 0,
         }
     }
 }
