@@ -209,7 +209,8 @@ async fn read_head(reading: &mut (impl AsyncRead + Unpin)) -> Result<[u8; HEAD_B
     while here < HEAD_BYTES {
         let read = reading.read(&mut head[here..]).await?;
         if read == 0 {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            let what = "it hung up during the handshake";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what).into());
         }
         here += read;
         let magic = here.min(MAGIC.len());

@@ -1,6 +1,7 @@
 //! Both halves of a link, and what ties them together.
 //!
-//! Invariant 1: a link that failed in one direction is over in both.
+//! Invariant 1: a link that failed in one direction is over in both; what has arrived by then can still be received, as
+//! the other side may have said why it gave up.
 //! Invariant 2: a link counts as one until both of its halves are dropped.
 
 use crate::frames::{FrameError, FrameReader, FrameWriter};
@@ -155,10 +156,13 @@ struct Receiver {
 #[async_trait]
 impl FrameReceiver for Receiver {
     async fn receive(&mut self) -> Result<Option<Bytes>, TransportError> {
+        if *self.state.borrow() == State::Closed {
+            return Err(TransportError::Closed);
+        }
         let next = tokio::select! {
             biased;
-            error = over(&mut self.state, &self.tie) => return Err(error),
             next = self.frames.next() => next,
+            error = over(&mut self.state, &self.tie) => return Err(error),
         };
         match next {
             Ok(frame) => {

@@ -24,7 +24,7 @@ pub struct Identity {
     pub release: String,
 }
 
-/// The limits of a transport.
+/// The limits of a transport; none of them is zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Links at once, in both directions together.
@@ -40,7 +40,8 @@ pub struct Options {
     /// A peer that takes no byte of a frame for this long loses its link, and so does one that the network
     /// doesn't reach for this long.
     pub write_stall_max: Duration,
-    /// An idle link is probed this often by the kernel, so that a peer that vanished is noticed.
+    /// An idle link is probed this often by the kernel, so that a peer that vanished is noticed. In whole seconds, at least
+    /// one.
     pub keepalive: Duration,
 }
 

@@ -6,6 +6,7 @@
 use crate::Options;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -26,9 +27,11 @@ pub(crate) fn plain(socket: TcpStream, options: &Options) -> io::Result<(Reading
 fn configure(socket: &TcpStream, options: &Options) -> io::Result<()> {
     socket.set_nodelay(true)?;
     let socket = SockRef::from(socket);
+    // The kernel counts in whole seconds.
+    let pause = options.keepalive.max(Duration::from_secs(1));
     let keepalive = TcpKeepalive::new()
-        .with_time(options.keepalive)
-        .with_interval(options.keepalive)
+        .with_time(pause)
+        .with_interval(pause)
         .with_retries(PROBES);
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(target_os = "linux")]

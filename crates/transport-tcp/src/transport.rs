@@ -38,7 +38,8 @@ pub(crate) struct Shared {
     books: Mutex<Books>,
 }
 
-/// Links between nodes over TCP. Dropping it closes it.
+/// Links between nodes over TCP. Dropping it closes it: no link is made or taken any more, and those there are answer
+/// [`TransportError::Closed`]. Their sockets go with their halves.
 pub struct TcpTransport {
     shared: Arc<Shared>,
     arrivals: tokio::sync::Mutex<mpsc::Receiver<Arrival>>,
@@ -50,12 +51,18 @@ impl TcpTransport {
     ///
     /// # Panics
     ///
-    /// If a text of `identity` is longer than 512 bytes, or outside a runtime.
+    /// If a text of `identity` is longer than 512 bytes, a limit of `options` is zero, or there is no runtime.
     #[must_use]
     pub fn new(listener: TcpListener, identity: Identity, options: Options) -> Arc<Self> {
         let texts = [&identity.mode, &identity.engine, &identity.release];
         let fits = |text: &&String| text.len() <= TEXT_BYTES_MAX;
         assert!(texts.iter().all(fits), "an identity's texts are bounded");
+        let limits = [
+            options.links_max,
+            options.handshakes_max,
+            options.arrivals_max,
+        ];
+        assert!(!limits.contains(&0), "a limit of zero lets nothing through");
         let (sender, receiver) = mpsc::channel(options.arrivals_max);
         let address = listener
             .local_addr()
@@ -255,7 +262,10 @@ impl Transport for TcpTransport {
         let mut arrivals = self.arrivals.lock().await;
         tokio::select! {
             biased;
-            () = closing(&mut closed) => None,
+            () = closing(&mut closed) => {
+                while arrivals.try_recv().is_ok() {}
+                None
+            }
             arrival = arrivals.recv() => arrival,
         }
     }

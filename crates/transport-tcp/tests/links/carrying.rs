@@ -1,9 +1,10 @@
 //! What a link carries, when it waits and how it ends.
 
-use crate::{counted, link, node, peer, soon, start, start_as};
+use crate::{counted, fails, identity, link, node, peer, soon, start, start_as};
 use bytes::Bytes;
-use sqlrep_core::{FrameReceiver, Lane, Link, Retry, Transport, TransportError};
+use sqlrep_core::{ClusterId, FrameReceiver, Lane, Link, Retry, Transport, TransportError};
 use sqlrep_transport_tcp::Options;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 async fn next(receiver: &mut Box<dyn FrameReceiver>) -> Result<Option<Bytes>, TransportError> {
@@ -89,9 +90,9 @@ async fn a_peer_that_takes_nothing_loses_its_link() {
         write_stall_max: Duration::from_millis(200),
         ..Options::default()
     };
-    let a = start_as(crate::identity(1), options).await;
+    let a = start_as(identity(1), options).await;
     let b = start(2).await;
-    b.belongs_to(sqlrep_core::ClusterId(0), std::collections::BTreeMap::new());
+    b.belongs_to(ClusterId(0), BTreeMap::new());
     let (mut near, _far) = link(&a, &b, Lane::Append).await;
     let error = soon(async {
         loop {
@@ -139,6 +140,32 @@ async fn a_dropped_sender_ends_its_direction_only() {
 }
 
 #[tokio::test]
+async fn the_last_word_of_a_peer_that_gave_up_is_heard_after_a_send_failed() {
+    let (a, b) = (start(1).await, start(2).await);
+    let (mut near, mut far) = link(&a, &b, Lane::Snapshot).await;
+    let chunk = Bytes::from(vec![0; 100_000]);
+    soon(near.sender.send(chunk.clone())).await.unwrap();
+    let last = Bytes::from_static(b"the disk is full");
+    soon(far.sender.send(last.clone())).await.unwrap();
+    drop(far);
+    soon(async { while near.sender.send(chunk.clone()).await.is_ok() {} }).await;
+    assert_eq!(next(&mut near.receiver).await.unwrap().unwrap(), last);
+    assert!(!matches!(next(&mut near.receiver).await, Ok(Some(_))));
+}
+
+#[tokio::test]
+async fn links_nobody_accepted_end_with_the_transport() {
+    let (a, b) = (start(1).await, start(2).await);
+    let mut near = soon(a.connect(None, &peer(&b), Lane::Append))
+        .await
+        .unwrap();
+    counted(&b, |stats| stats.links == 1).await;
+    b.close();
+    assert!(soon(b.accept()).await.is_none());
+    assert!(!matches!(next(&mut near.receiver).await, Ok(Some(_))));
+}
+
+#[tokio::test]
 async fn a_send_that_was_given_up_isnt_taken_for_an_end() {
     let (a, b) = (start(1).await, start(2).await);
     let (mut near, mut far) = link(&a, &b, Lane::Append).await;
@@ -167,16 +194,8 @@ async fn a_closed_transport_ends_its_links_and_takes_and_makes_none() {
     assert!(next(&mut near.receiver).await.unwrap().is_none());
     let calls = soon(b.connect(None, &peer(&a), Lane::Append)).await;
     assert!(matches!(calls, Err(TransportError::Closed)));
-    let called = soon(async {
-        loop {
-            // The listener's task ends a moment later.
-            match a.connect(None, &peer(&b), Lane::Append).await {
-                Err(error) => return error,
-                Ok(link) => drop(link),
-            }
-        }
-    });
-    assert_eq!(called.await.retry(), Retry::Safe);
+    // The listener's task ends a moment later.
+    soon(async { while a.connect(None, &peer(&b), Lane::Append).await.is_ok() {} }).await;
 }
 
 #[tokio::test]
@@ -195,13 +214,13 @@ async fn links_beyond_the_limit_have_to_wait() {
         links_max: 1,
         ..Options::default()
     };
-    let (a, b) = (start(1).await, start_as(crate::identity(2), options).await);
+    let (a, b) = (start(1).await, start_as(identity(2), options).await);
     let (near, far) = link(&a, &b, Lane::Append).await;
-    let full = crate::fails(&a, None, &peer(&b), Lane::Control).await;
+    let full = fails(&a, None, &peer(&b), Lane::Control).await;
     assert_eq!(full.retry(), Retry::Safe);
     let told = "no room at node 2: it has 1 links, its limit";
     assert!(full.to_string().ends_with(told), "{full}");
-    let own = crate::fails(&b, None, &peer(&a), Lane::Control).await;
+    let own = fails(&b, None, &peer(&a), Lane::Control).await;
     assert!(own.to_string().ends_with(told), "{own}");
     drop((near, far));
     counted(&b, |stats| stats.links == 0).await;

@@ -143,6 +143,7 @@ async fn the_directory_in_an_address_is_compared_too() {
     assert!(error.ends_with(EMPTIED), "{error}");
 }
 
+/// Rule 32: engines are compared in the handshake, and a difference doesn't part nodes.
 #[tokio::test]
 async fn another_engine_is_no_reason_to_refuse() {
     let other = Identity {
