@@ -5,10 +5,65 @@
 //! every node; a failure of this node alone never becomes one (safety rule 36).
 #![forbid(unsafe_code)]
 
+mod budget;
+mod error;
+mod guard;
+mod pragma;
+mod reader;
 mod reply;
 mod request;
+mod settings;
+mod step;
 mod value;
+mod verdict;
+mod writer;
 
+pub use error::SqlFailure;
+pub use reader::{InterruptHandle, READ_BYTES_MAX, READ_ROWS_MAX, ReadLimits, Reader};
 pub use reply::{Outcome, Reply, Rows, SqlError, Written};
 pub use request::{Begin, Parameter, Request, Shape, Statement};
+pub use settings::SqlSettings;
 pub use value::Value;
+pub use writer::{Counters, Scene, Writer};
+
+use rusqlite::ffi;
+use std::time::Duration;
+use verdict::{Halt, refuse};
+
+fn check_count(request: &Request, statements_max: u32) -> Result<(), Halt> {
+    let count = request.statements.len();
+    if count as u64 <= u64::from(statements_max) {
+        return Ok(());
+    }
+    Err(refuse(
+        ffi::SQLITE_TOOBIG,
+        format!(
+            "the request has {count} statements, more than {statements_max} (statements_max); split it"
+        ),
+    ))
+}
+
+/// The answer behind a refusal.
+fn failed(halt: Halt) -> Result<Outcome, SqlFailure> {
+    match halt {
+        Halt::Refused(error) => Ok(Outcome::Failed(error)),
+        Halt::Failed(failure) => Err(failure),
+    }
+}
+
+fn would_write() -> Halt {
+    refuse(
+        ffi::SQLITE_READONLY,
+        "attempt to change database via query operation",
+    )
+}
+
+fn timed(mut outcome: Outcome, took_now: Duration) -> Outcome {
+    match &mut outcome {
+        Outcome::Written(Written { took, .. }) | Outcome::Rows(Rows { took, .. }) => {
+            *took = took_now;
+        }
+        Outcome::Failed(_) => {}
+    }
+    outcome
+}

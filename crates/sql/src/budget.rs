@@ -1,0 +1,89 @@
+//! The budget of a writing request, in steps of SQLite's virtual machine (safety rule 37).
+//!
+//! The verdict is a function of a statement's own count of steps, which SQLite keeps per statement. The progress
+//! handler only looks whether it is time to stop a statement that would never end by itself.
+//!
+//! 1. A statement whose own steps pass what is left is refused, wherever it was stopped: it could only have counted more.
+//! 2. The handler sees steps of inner statements (full-text search, VACUUM) too, and how many calls those make hangs on
+//!    what ran before. So it stops late, at [`INNER`] times the budget. Only there, for inner statements alone,
+//!    the verdict rests on all nodes having run the same since the last reset point (safety rule 33).
+
+use rusqlite::Statement;
+use rusqlite::StatementStatus::VmStep;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Steps between two looks.
+const LOOK_STEPS: i32 = 1_000;
+
+/// How many times the budget inner statements may take.
+const INNER: u64 = 2;
+
+#[derive(Default)]
+struct Looks {
+    left: AtomicU64,
+    counting: AtomicBool,
+    stopped: AtomicBool,
+}
+
+/// What one request has left.
+pub(crate) struct Budget {
+    looks: Arc<Looks>,
+    steps_max: u64,
+    steps_left: u64,
+}
+
+impl Budget {
+    pub(crate) fn install(
+        sqlite: &mut rusqlite::Connection,
+        steps_max: u64,
+    ) -> rusqlite::Result<Self> {
+        let looks = Arc::new(Looks::default());
+        let own = looks.clone();
+        sqlite.progress_handler(LOOK_STEPS, Some(move || own.look()))?;
+        Ok(Self {
+            looks,
+            steps_max,
+            steps_left: steps_max,
+        })
+    }
+
+    /// A request begins.
+    pub(crate) fn refill(&mut self) {
+        self.steps_left = self.steps_max;
+        self.looks.counting.store(false, Ordering::Relaxed);
+    }
+
+    /// `statement` begins to run.
+    pub(crate) fn begin(&self, statement: &Statement<'_>) {
+        statement.reset_status(VmStep);
+        let looks = self.steps_left * INNER / u64::from(LOOK_STEPS.unsigned_abs()) + 1;
+        self.looks.left.store(looks, Ordering::Relaxed);
+        self.looks.stopped.store(false, Ordering::Relaxed);
+        self.looks.counting.store(true, Ordering::Relaxed);
+    }
+
+    /// It ended. False: it took more than was left.
+    pub(crate) fn end(&mut self, statement: &Statement<'_>) -> bool {
+        self.looks.counting.store(false, Ordering::Relaxed);
+        let steps = u64::from(statement.get_status(VmStep).cast_unsigned());
+        let stopped = self.looks.stopped.load(Ordering::Relaxed);
+        let enough = !stopped && steps <= self.steps_left;
+        self.steps_left = self.steps_left.saturating_sub(steps);
+        enough
+    }
+}
+
+impl Looks {
+    fn look(&self) -> bool {
+        if !self.counting.load(Ordering::Relaxed) {
+            return false;
+        }
+        let left = self.left.load(Ordering::Relaxed).saturating_sub(1);
+        self.left.store(left, Ordering::Relaxed);
+        if left == 0 {
+            self.stopped.store(true, Ordering::Relaxed);
+        }
+        left == 0
+    }
+}

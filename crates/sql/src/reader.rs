@@ -1,0 +1,359 @@
+//! Running requests that read, on a connection that can't write.
+//!
+//! 1. All statements of a request see one version of the database.
+//! 2. Nothing is written: the VFS takes no lock to write, and a statement of which SQLite says that it would write is
+//!    refused before it runs.
+
+use crate::guard::Guard;
+use crate::pragma::Role;
+use crate::step::{self, Arguments, Full, Room, StepError};
+use crate::verdict::{self, Halt, refuse};
+use crate::{Outcome, Reply, Request, Shape, SqlFailure, SqlSettings, Statement, Written};
+use rusqlite::fallible_iterator::FallibleIterator;
+use rusqlite::{Batch, ffi};
+use sqlrep_env::{Clock, Env, Moment};
+use sqlrep_store::{Pin, Store};
+use sqlrep_vfs::{Connection, Kind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use rusqlite::InterruptHandle;
+
+/// Rows that a read may answer with, unless it says otherwise.
+pub const READ_ROWS_MAX: u64 = 1_000_000;
+
+/// Bytes of rows that a read may answer with, unless it says otherwise.
+pub const READ_BYTES_MAX: u64 = 64 << 20;
+
+/// Compiled statements that a reader keeps.
+const STATEMENTS_KEPT: usize = 128;
+
+/// Steps between two looks at the clock: about ten microseconds.
+const LOOK_STEPS: i32 = 1_000;
+
+/// What one read may take. Not replicated: a read happens on one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadLimits {
+    /// When it is stopped; none lets it run for ever.
+    pub run_until: Option<Moment>,
+    /// Rows of all statements together.
+    pub rows_max: u64,
+    /// Bytes of all values together.
+    pub bytes_max: u64,
+}
+
+impl Default for ReadLimits {
+    fn default() -> Self {
+        Self {
+            run_until: None,
+            rows_max: READ_ROWS_MAX,
+            bytes_max: READ_BYTES_MAX,
+        }
+    }
+}
+
+/// When a read is stopped, as the progress handler sees it.
+struct Deadline {
+    clock: Arc<dyn Clock>,
+    until: Mutex<Option<Moment>>,
+    passed: AtomicBool,
+}
+
+impl Deadline {
+    fn set(&self, until: Option<Moment>) {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
+        self.passed.store(false, Ordering::Relaxed);
+    }
+
+    fn passed(&self) -> bool {
+        let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = until.is_some_and(|until| self.clock.now() >= until);
+        if passed {
+            self.passed.store(true, Ordering::Relaxed);
+        }
+        passed
+    }
+}
+
+/// A connection for reads.
+pub struct Reader {
+    connection: Connection,
+    guard: Guard,
+    deadline: Arc<Deadline>,
+    statements_max: u32,
+}
+
+impl Reader {
+    /// Sees the newest entry end, anew for each request.
+    ///
+    /// # Errors
+    ///
+    /// [`SqlFailure::Connection`].
+    pub fn open(store: &Arc<Store>, env: &Env, settings: &SqlSettings) -> Result<Self, SqlFailure> {
+        Self::open_kind(store, env, settings, Kind::Reader)
+    }
+
+    /// Sees this version, always.
+    ///
+    /// # Errors
+    ///
+    /// [`SqlFailure::Connection`].
+    pub fn open_at(
+        store: &Arc<Store>,
+        env: &Env,
+        settings: &SqlSettings,
+        pin: Arc<Pin>,
+    ) -> Result<Self, SqlFailure> {
+        Self::open_kind(store, env, settings, Kind::ReaderAt(pin))
+    }
+
+    fn open_kind(
+        store: &Arc<Store>,
+        env: &Env,
+        settings: &SqlSettings,
+        kind: Kind,
+    ) -> Result<Self, SqlFailure> {
+        settings.check()?;
+        let mut connection =
+            Connection::open(store, env, kind).map_err(|source| SqlFailure::Connection {
+                operation: "open a connection that reads",
+                source,
+            })?;
+        let guard = Guard::new(Role::Reader, settings);
+        let deadline = Arc::new(Deadline {
+            clock: env.clock.clone(),
+            until: Mutex::new(None),
+            passed: AtomicBool::new(false),
+        });
+        let own = deadline.clone();
+        let set = |sqlite: &mut rusqlite::Connection| {
+            settings.apply(sqlite)?;
+            sqlite.execute_batch("PRAGMA query_only=ON")?;
+            sqlite.progress_handler(LOOK_STEPS, Some(move || own.passed()))?;
+            guard.install(sqlite)
+        };
+        set(connection.sqlite_mut()).map_err(|error| {
+            let (code, message) = verdict::parts(error);
+            SqlFailure::Sqlite { code, message }
+        })?;
+        connection.set_statement_cache_capacity(STATEMENTS_KEPT);
+        Ok(Self {
+            connection,
+            guard,
+            deadline,
+            statements_max: settings.statements_max,
+        })
+    }
+
+    /// Stops what runs, from any thread: it answers with the error `interrupted`.
+    #[must_use]
+    pub fn interrupt_handle(&self) -> InterruptHandle {
+        self.connection.interrupt_handle()
+    }
+
+    /// Runs all statements on one version. [`Written`] has zeros: a reader doesn't know the writer's counters.
+    ///
+    /// # Errors
+    ///
+    /// A failure of this node.
+    pub fn run(&mut self, request: &Request, limits: &ReadLimits) -> Result<Reply, SqlFailure> {
+        self.deadline.set(limits.run_until);
+        self.guard.begin(request.transaction);
+        let ran = self
+            .snapshot()
+            .and_then(|()| self.statements(request, limits));
+        self.guard.own();
+        self.deadline.set(None);
+        let ended = self.end();
+        match ran {
+            Ok(reply) => ended.map(|()| reply),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Whether SQLite says that nothing of it would write. What doesn't compile counts as reading: it has the same error
+    /// as a read.
+    ///
+    /// # Errors
+    ///
+    /// A failure of this node.
+    pub fn is_read_only(&mut self, request: &Request) -> Result<bool, SqlFailure> {
+        self.guard.begin(request.transaction);
+        let asked = self.snapshot().and_then(|()| self.all_read(request));
+        self.guard.own();
+        self.end()?;
+        asked
+    }
+
+    /// Pins a version and brings the schema up to it.
+    fn snapshot(&self) -> Result<(), SqlFailure> {
+        let sqlite = self.connection.sqlite();
+        let begin = || {
+            if !sqlite.is_autocommit() {
+                sqlite.execute_batch("ROLLBACK")?;
+            }
+            sqlite.prepare_cached("BEGIN")?.execute([])?;
+            let mut look = sqlite.prepare_cached("SELECT 1 FROM sqlite_schema LIMIT 1")?;
+            look.exists([]).map(drop)
+        };
+        begin().map_err(|error| self.local(error))?;
+        let reset = self.connection.reset_counters();
+        reset.map_err(|source| SqlFailure::Connection {
+            operation: "begin a read",
+            source,
+        })
+    }
+
+    fn end(&self) -> Result<(), SqlFailure> {
+        let sqlite = self.connection.sqlite();
+        if sqlite.is_autocommit() {
+            return Ok(());
+        }
+        let ended = sqlite
+            .prepare_cached("ROLLBACK")
+            .and_then(|mut rollback| rollback.execute([]));
+        ended.map(drop).map_err(|error| self.local(error))
+    }
+
+    /// Our own statements have no errors of their own.
+    fn local(&self, error: rusqlite::Error) -> SqlFailure {
+        match verdict::judge(&self.connection, &self.guard, error) {
+            Halt::Failed(failure) => failure,
+            Halt::Refused(error) => SqlFailure::Sqlite {
+                code: error.code,
+                message: error.message,
+            },
+        }
+    }
+
+    fn statements(&self, request: &Request, limits: &ReadLimits) -> Result<Reply, SqlFailure> {
+        let mut reply = Reply::default();
+        let mut room = Room {
+            rows: limits.rows_max,
+            bytes: limits.bytes_max,
+        };
+        if let Err(halt) = crate::check_count(request, self.statements_max) {
+            reply.outcomes.push(crate::failed(halt)?);
+            return Ok(reply);
+        }
+        for statement in &request.statements {
+            match self.text(statement, request, limits, &mut room) {
+                Ok(outcome) => reply.outcomes.extend(outcome),
+                Err(halt) => {
+                    reply.outcomes.push(crate::failed(halt)?);
+                    if request.transaction || self.deadline.passed.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(reply)
+    }
+
+    /// A statement's text, which may hold several. The last one's result counts.
+    fn text(
+        &self,
+        statement: &Statement,
+        request: &Request,
+        limits: &ReadLimits,
+        room: &mut Room,
+    ) -> Result<Option<Outcome>, Halt> {
+        step::check_text(&statement.sql)?;
+        let mut arguments = Arguments::new(&statement.parameters);
+        let sqlite = self.connection.sqlite();
+        self.guard.compile();
+        match sqlite.prepare_cached(&statement.sql) {
+            Ok(mut one) if !self.guard.facts().special => {
+                let outcome = self.one(&mut one, &mut arguments, request, limits, room);
+                return outcome;
+            }
+            Ok(one) => one.discard(),
+            Err(_) => {}
+        }
+        let mut last = None;
+        let mut batch = Batch::new(sqlite, &statement.sql);
+        loop {
+            self.guard.compile();
+            let next = batch.next();
+            let next = next.map_err(|error| self.judge(error, limits))?;
+            let Some(mut one) = next else {
+                return Ok(last);
+            };
+            last = self.one(&mut one, &mut arguments, request, limits, room)?;
+        }
+    }
+
+    fn one(
+        &self,
+        statement: &mut rusqlite::Statement<'_>,
+        arguments: &mut Arguments<'_>,
+        request: &Request,
+        limits: &ReadLimits,
+        room: &mut Room,
+    ) -> Result<Option<Outcome>, Halt> {
+        if statement.column_count() == 0 && statement.expanded_sql().is_none() {
+            return Ok(None);
+        }
+        if !statement.readonly() {
+            return Err(crate::would_write());
+        }
+        arguments.bind(statement)?;
+        if self.deadline.passed() {
+            return Err(refuse(ffi::SQLITE_INTERRUPT, "query timeout"));
+        }
+        self.guard.run(false);
+        let began = self.deadline.clock.now();
+        let answers = request.shape != Shape::Execute && statement.column_count() > 0;
+        let ran = if answers || request.shape == Shape::Query {
+            step::rows(statement, request.qualify_columns, room).map(Outcome::Rows)
+        } else {
+            step::run(statement).map(|()| Outcome::Written(Written::default()))
+        };
+        self.guard.own();
+        let outcome = ran.map_err(|error| match error {
+            StepError::Sqlite(error) => self.judge(error, limits),
+            StepError::Full(Full::Rows) => too_much("rows", limits.rows_max),
+            StepError::Full(Full::Bytes) => too_much("bytes", limits.bytes_max),
+        })?;
+        Ok(Some(crate::timed(
+            outcome,
+            self.deadline.clock.now().since(began),
+        )))
+    }
+
+    fn judge(&self, error: rusqlite::Error, _limits: &ReadLimits) -> Halt {
+        if error.sqlite_error_code() != Some(rusqlite::ErrorCode::OperationInterrupted) {
+            return verdict::judge(&self.connection, &self.guard, error);
+        }
+        if self.deadline.passed.load(Ordering::Relaxed) {
+            return refuse(ffi::SQLITE_INTERRUPT, "query timeout");
+        }
+        refuse(ffi::SQLITE_INTERRUPT, "interrupted")
+    }
+
+    fn all_read(&self, request: &Request) -> Result<bool, SqlFailure> {
+        for statement in &request.statements {
+            let mut batch = Batch::new(self.connection.sqlite(), &statement.sql);
+            loop {
+                self.guard.compile();
+                match batch.next() {
+                    Ok(Some(one)) if !one.readonly() => return Ok(false),
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(error) => match verdict::judge(&self.connection, &self.guard, error) {
+                        Halt::Refused(_) => break,
+                        Halt::Failed(failure) => return Err(failure),
+                    },
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn too_much(what: &str, max: u64) -> Halt {
+    refuse(
+        ffi::SQLITE_TOOBIG,
+        format!("the result has more than {max} {what}; ask for less at a time with LIMIT"),
+    )
+}

@@ -1,0 +1,620 @@
+//! Running requests that write, so that every node gets the same bytes and the same answers.
+//!
+//! A request is given its time and its seed, counts from zero, and may take so many steps of SQLite's virtual machine;
+//! the rest follows from the database and from what ran on this connection since it was opened (safety rules 33
+//! to 40).
+//!
+//! 1. Each statement runs between a BEGIN and a COMMIT of ours, so that it can be judged by what it did before it counts.
+//!    VACUUM alone can't: nothing in it is to be judged.
+//! 2. A refused transaction leaves nothing in the store, not even a version.
+//! 3. No clock, no cache and no thread has a say in an answer.
+
+use crate::budget::Budget;
+use crate::guard::{
+    Facts, Guard, SavepointStep, VERSION_FUNCTIONS, vacuum_alone, version_function,
+};
+use crate::pragma::Role;
+use crate::step::{self, Arguments, Full, Room, StepError};
+use crate::verdict::{self, Halt, refuse};
+use crate::{
+    Outcome, Reply, Request, Shape, SqlError, SqlFailure, SqlSettings, Statement, Written,
+};
+use rusqlite::fallible_iterator::FallibleIterator;
+use rusqlite::functions::FunctionFlags;
+use rusqlite::{Batch, ffi};
+use serde::{Deserialize, Serialize};
+use sqlrep_env::{Clock, Env, UnixMillis};
+use sqlrep_store::{Store, Version};
+use sqlrep_vfs::{Connection, Kind};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Compiled statements that a writer keeps.
+const STATEMENTS_KEPT: usize = 256;
+
+/// What one request of an entry sees as now and as random.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scene {
+    /// The entry's time stamp.
+    pub now: UnixMillis,
+    /// Where `random()` and `randomblob()` begin.
+    pub seed: u64,
+}
+
+/// The last values that any statement of the database's writer set: replicated state, which HTTP replies repeat
+/// (safety rule 38).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Rowid of the last INSERT.
+    pub last_insert_id: i64,
+    /// Rows of the last INSERT, UPDATE or DELETE.
+    pub rows_affected: u64,
+}
+
+/// The connection that applies entries of SQL.
+pub struct Writer {
+    connection: Connection,
+    run: Run,
+}
+
+/// Everything of a writer but its connection.
+struct Run {
+    guard: Guard,
+    budget: Budget,
+    marks: Arc<Marks>,
+    clock: Arc<dyn Clock>,
+    settings: SqlSettings,
+    /// Texts of one statement whose compiled form may be kept, with what the authorizer saw.
+    known: BTreeMap<String, Facts>,
+    /// Savepoints of the request that are open.
+    savepoints: Vec<String>,
+    room: Room,
+    /// The budget is used up.
+    spent: bool,
+}
+
+/// What the update hook saw.
+#[derive(Default)]
+struct Marks {
+    largest_rowid: AtomicBool,
+    rowid_zero: AtomicBool,
+}
+
+impl Writer {
+    /// Opens the writer of `store`; there is at most one.
+    ///
+    /// # Errors
+    ///
+    /// [`SqlFailure::Connection`], or settings that make no sense.
+    pub fn open(store: &Arc<Store>, env: &Env, settings: &SqlSettings) -> Result<Self, SqlFailure> {
+        settings.check()?;
+        let kind = Kind::Writer {
+            normalize_version: true,
+        };
+        let mut connection =
+            Connection::open(store, env, kind).map_err(|source| SqlFailure::Connection {
+                operation: "open the connection that writes",
+                source,
+            })?;
+        connection.set_transaction_pages_max(settings.transaction_pages_max);
+        connection.set_statement_cache_capacity(STATEMENTS_KEPT);
+        let run = Run::install(connection.sqlite_mut(), env, settings).map_err(|error| {
+            let (code, message) = verdict::parts(error);
+            SqlFailure::Sqlite { code, message }
+        })?;
+        Ok(Self { connection, run })
+    }
+
+    /// Runs a request as the unit of commit.
+    ///
+    /// # Errors
+    ///
+    /// A failure of this node: nothing may be answered. What runs is rolled back; what earlier statements of a request that
+    /// isn't one transaction committed is still the store's newest version: the caller aborts the entry and opens a new writer.
+    pub fn run(
+        &mut self,
+        request: &Request,
+        scene: Scene,
+        counters: &mut Counters,
+    ) -> Result<Reply, SqlFailure> {
+        let before = *counters;
+        let ran = self.run.request(&self.connection, request, scene, counters);
+        self.run.guard.own();
+        if ran.is_err() {
+            *counters = before;
+            // The failure itself is what is reported.
+            drop(roll_back(&self.connection));
+        }
+        ran
+    }
+
+    /// Newest version published since the last call.
+    #[must_use]
+    pub fn take_published(&self) -> Option<Version> {
+        self.connection.take_published()
+    }
+}
+
+impl Run {
+    fn install(
+        sqlite: &mut rusqlite::Connection,
+        env: &Env,
+        settings: &SqlSettings,
+    ) -> rusqlite::Result<Self> {
+        settings.apply(sqlite)?;
+        for (name, arguments) in VERSION_FUNCTIONS {
+            // A column default may call them past the authorizer.
+            let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_INNOCUOUS;
+            sqlite.create_scalar_function(name, arguments, flags, move |_| {
+                let text = version_function(name);
+                Err::<i64, _>(rusqlite::Error::UserFunctionError(text.into()))
+            })?;
+        }
+        let guard = Guard::new(Role::Writer, settings);
+        let budget = Budget::install(sqlite, settings.steps_max)?;
+        let marks = Arc::new(Marks::default());
+        let own = marks.clone();
+        sqlite.update_hook(Some(move |_, _: &str, _: &str, rowid| own.note(rowid)))?;
+        guard.install(sqlite)?;
+        Ok(Self {
+            guard,
+            budget,
+            marks,
+            clock: env.clock.clone(),
+            settings: settings.clone(),
+            known: BTreeMap::new(),
+            savepoints: Vec::new(),
+            room: Room { rows: 0, bytes: 0 },
+            spent: false,
+        })
+    }
+
+    fn request(
+        &mut self,
+        connection: &Connection,
+        request: &Request,
+        scene: Scene,
+        counters: &mut Counters,
+    ) -> Result<Reply, SqlFailure> {
+        self.begin(connection, request, scene)?;
+        if let Err(halt) = crate::check_count(request, self.settings.statements_max) {
+            let outcomes = vec![crate::failed(halt)?];
+            return Ok(Reply { outcomes });
+        }
+        if request.transaction {
+            return self.transaction(connection, request, counters);
+        }
+        let mut outcomes = Vec::new();
+        for statement in &request.statements {
+            match self.text(connection, statement, request, counters) {
+                Ok(outcome) => outcomes.extend(outcome),
+                Err(halt) => outcomes.push(crate::failed(halt)?),
+            }
+            if self.spent {
+                break;
+            }
+        }
+        Ok(Reply { outcomes })
+    }
+
+    fn begin(
+        &mut self,
+        connection: &Connection,
+        request: &Request,
+        scene: Scene,
+    ) -> Result<(), SqlFailure> {
+        self.guard.own();
+        self.guard.begin(request.transaction);
+        roll_back(connection).map_err(|error| self.local(connection, error))?;
+        connection.set_time(Some(scene.now));
+        connection.set_random(Some(scene.seed));
+        self.budget.refill();
+        self.savepoints.clear();
+        self.spent = false;
+        self.room = Room {
+            rows: u64::MAX,
+            bytes: self.settings.reply_bytes_max,
+        };
+        let reset = connection.reset_counters();
+        reset.map_err(|source| SqlFailure::Connection {
+            operation: "begin a request",
+            source,
+        })
+    }
+
+    /// All or nothing. An error of the COMMIT stands in the place of the last outcome.
+    fn transaction(
+        &mut self,
+        connection: &Connection,
+        request: &Request,
+        counters: &mut Counters,
+    ) -> Result<Reply, SqlFailure> {
+        let before = *counters;
+        let mut outcomes = Vec::new();
+        let ran = self.statements(connection, request, counters, &mut outcomes);
+        let Err(halt) = ran else {
+            return Ok(Reply { outcomes });
+        };
+        let failed = crate::failed(halt)?;
+        roll_back(connection).map_err(|error| self.local(connection, error))?;
+        *counters = before;
+        outcomes.push(failed);
+        Ok(Reply { outcomes })
+    }
+
+    fn statements(
+        &mut self,
+        connection: &Connection,
+        request: &Request,
+        counters: &mut Counters,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<(), Halt> {
+        own(connection, "BEGIN IMMEDIATE").map_err(|error| self.local(connection, error))?;
+        for statement in &request.statements {
+            outcomes.extend(self.text(connection, statement, request, counters)?);
+        }
+        let ended = self
+            .check_savepoints()
+            .and_then(|()| self.commit(connection));
+        ended.inspect_err(|_| drop(outcomes.pop()))
+    }
+
+    fn check_savepoints(&self) -> Result<(), Halt> {
+        match self.savepoints.last() {
+            None => Ok(()),
+            Some(name) => Err(refuse(
+                ffi::SQLITE_ERROR,
+                format!("savepoint {name} is still open at the end of the request; RELEASE it"),
+            )),
+        }
+    }
+
+    fn commit(&self, connection: &Connection) -> Result<(), Halt> {
+        own(connection, "COMMIT").map_err(|error| self.judge(connection, error))
+    }
+
+    /// A statement's text, which may hold several. The last one's result counts.
+    fn text(
+        &mut self,
+        connection: &Connection,
+        statement: &Statement,
+        request: &Request,
+        counters: &mut Counters,
+    ) -> Result<Option<Outcome>, Halt> {
+        step::check_text(&statement.sql)?;
+        let mut arguments = Arguments::new(&statement.parameters);
+        let sqlite = connection.sqlite();
+        if let Some(facts) = self.known.get(&statement.sql).cloned() {
+            self.guard.compile();
+            let one = sqlite.prepare_cached(&statement.sql);
+            let mut one = one.map_err(|error| self.judge(connection, error))?;
+            let mut call = Call {
+                connection,
+                request,
+                facts: &facts,
+                arguments: &mut arguments,
+                counters,
+            };
+            return self.one(&mut one, &mut call).map(Some);
+        }
+        let mut last = None;
+        let mut count = 0;
+        let mut keep = None;
+        let mut batch = Batch::new(sqlite, &statement.sql);
+        loop {
+            self.guard.compile();
+            let next = batch.next();
+            let Some(mut one) = next.map_err(|error| self.judge(connection, error))? else {
+                break;
+            };
+            let facts = self.guard.facts();
+            count += 1;
+            let vacuum = is_vacuum(&one, &facts);
+            if vacuum && !(count == 1 && stands_alone(request) && matches!(batch.next(), Ok(None)))
+            {
+                return Err(refuse(ffi::SQLITE_AUTH, vacuum_alone()));
+            }
+            let mut call = Call {
+                connection,
+                request,
+                facts: &facts,
+                arguments: &mut arguments,
+                counters,
+            };
+            let ran = self.one(&mut one, &mut call);
+            if facts.changes_schema || vacuum {
+                self.forget(connection);
+            }
+            last = Some(ran?);
+            self.track(facts.savepoint.as_ref());
+            keep = Some(facts).filter(|facts| count == 1 && facts.cacheable());
+        }
+        if let Some(facts) = keep {
+            self.remember(connection, &statement.sql, facts);
+        }
+        Ok(last)
+    }
+
+    /// Keeps the stack of open savepoints as SQLite does: names may repeat, the newest counts, case doesn't.
+    fn track(&mut self, step: Option<&SavepointStep>) {
+        let open = &mut self.savepoints;
+        let newest = |open: &[String], name: &str| {
+            let found = open.iter().rposition(|one| one.eq_ignore_ascii_case(name));
+            found.expect("SQLite found it")
+        };
+        match step {
+            None => {}
+            Some(SavepointStep::Begin(name)) => open.push(name.clone()),
+            Some(SavepointStep::Release(name)) => open.truncate(newest(open, name)),
+            Some(SavepointStep::RollBackTo(name)) => open.truncate(newest(open, name) + 1),
+        }
+    }
+
+    fn remember(&mut self, connection: &Connection, sql: &str, facts: Facts) {
+        if self.known.len() >= STATEMENTS_KEPT {
+            self.forget(connection);
+        }
+        self.known.insert(sql.to_owned(), facts);
+    }
+
+    /// A statement compiled for an earlier schema takes two steps more, to find that out.
+    fn forget(&mut self, connection: &Connection) {
+        self.known.clear();
+        connection.sqlite().flush_prepared_statement_cache();
+    }
+
+    /// One statement: in a transaction of its own, unless the request is one.
+    fn one(
+        &mut self,
+        statement: &mut rusqlite::Statement<'_>,
+        call: &mut Call<'_, '_>,
+    ) -> Result<Outcome, Halt> {
+        let connection = call.connection;
+        if call.request.shape == Shape::Query && !statement.readonly() {
+            return Err(crate::would_write());
+        }
+        call.arguments.bind(statement)?;
+        self.guard.own();
+        let own_transaction = !call.request.transaction && !is_vacuum(statement, call.facts);
+        if own_transaction {
+            own(connection, "BEGIN IMMEDIATE").map_err(|error| self.local(connection, error))?;
+        }
+        let total = connection.total_changes();
+        let ran = self.stepped(statement, call);
+        if !own_transaction {
+            return ran.map(|(outcome, after)| {
+                *call.counters = after;
+                outcome
+            });
+        }
+        let ran = ran.and_then(|ran| self.commit(connection).map(|()| ran));
+        match ran {
+            Ok((outcome, after)) => {
+                *call.counters = after;
+                Ok(outcome)
+            }
+            Err(halt) => Err(self.end_refused(connection, total, halt)),
+        }
+    }
+
+    /// Ends the transaction of a refused statement as SQLite would have: `OR FAIL` keeps the rows before the bad one.
+    fn end_refused(&self, connection: &Connection, total: u64, halt: Halt) -> Halt {
+        let keeps = matches!(&halt, Halt::Refused(error) if error.code & 0xff == ffi::SQLITE_CONSTRAINT)
+            && connection.total_changes() != total
+            && connection.changes() > 0
+            && !self.marks.largest_rowid.load(Ordering::Relaxed);
+        if keeps && !connection.sqlite().is_autocommit() {
+            match self.commit(connection) {
+                Ok(()) => return halt,
+                Err(Halt::Failed(failure)) => return failure.into(),
+                Err(Halt::Refused(_)) => {}
+            }
+        }
+        match roll_back(connection) {
+            Ok(()) => halt,
+            Err(error) => self.local(connection, error).into(),
+        }
+    }
+
+    fn stepped(
+        &mut self,
+        statement: &mut rusqlite::Statement<'_>,
+        call: &mut Call<'_, '_>,
+    ) -> Result<(Outcome, Counters), Halt> {
+        let connection = call.connection;
+        self.marks.clear();
+        let rowid = connection.last_insert_rowid();
+        let began = self.clock.now();
+        self.guard.run(is_vacuum(statement, call.facts));
+        self.budget.begin(statement);
+        let ran = if answers_rows(call.request.shape, statement) {
+            step::rows(statement, call.request.qualify_columns, &mut self.room).map(Some)
+        } else {
+            step::run(statement).map(|()| None)
+        };
+        let enough = self.budget.end(statement);
+        self.guard.own();
+        let rows = self.judge_end(connection, ran, enough)?;
+        self.check_bytes(call)?;
+        let counters = self.counted(call, rowid);
+        let outcome = rows.map_or_else(|| written(counters), Outcome::Rows);
+        let took = self.clock.now().since(began);
+        Ok((crate::timed(outcome, took), counters))
+    }
+
+    /// A failure of this node first, then the budget, then SQLite's error: each is the same on all nodes only if the ones
+    /// before are none.
+    fn judge_end<T>(
+        &mut self,
+        connection: &Connection,
+        ran: Result<T, StepError>,
+        enough: bool,
+    ) -> Result<T, Halt> {
+        let ran = ran.map_err(|error| match error {
+            StepError::Sqlite(error) if !enough && is_interrupt(&error) => self.spend(),
+            StepError::Sqlite(error) => self.judge(connection, error),
+            StepError::Full(full) => self.too_much(full),
+        });
+        match ran {
+            Err(Halt::Failed(failure)) => Err(failure.into()),
+            _ if !enough => Err(self.spend()),
+            ran => ran,
+        }
+    }
+
+    fn spend(&mut self) -> Halt {
+        self.spent = true;
+        let max = self.settings.steps_max;
+        refuse(
+            ffi::SQLITE_INTERRUPT,
+            format!(
+                "the request takes more than {max} steps of SQLite's virtual machine (steps_max); split it, or add an index"
+            ),
+        )
+    }
+
+    fn too_much(&self, full: Full) -> Halt {
+        debug_assert_eq!(full, Full::Bytes);
+        let max = self.settings.reply_bytes_max;
+        refuse(
+            ffi::SQLITE_TOOBIG,
+            format!(
+                "the request answers with more than {max} bytes (reply_bytes_max); ask for less, or send a query"
+            ),
+        )
+    }
+
+    /// What SQLite draws from its own random numbers would differ between nodes (safety rule 34).
+    fn check_bytes(&self, call: &Call<'_, '_>) -> Result<(), Halt> {
+        if self.marks.largest_rowid.load(Ordering::Relaxed) {
+            let text = "rowid 9223372036854775807 isn't allowed: behind it SQLite would choose rowids at random";
+            return Err(refuse(ffi::SQLITE_CONSTRAINT_ROWID, text));
+        }
+        let Some(table) = call.facts.table_from_select() else {
+            return Ok(());
+        };
+        let columns = columns_of(call.connection, table);
+        let columns = columns.map_err(|error| self.local(call.connection, error))?;
+        match columns.iter().find(|name| is_numbered_at_random(name)) {
+            None => Ok(()),
+            Some(_) => Err(refuse(
+                ffi::SQLITE_ERROR,
+                format!(
+                    "CREATE TABLE {table} AS: more than four columns have the same name; name them with AS"
+                ),
+            )),
+        }
+    }
+
+    fn counted(&self, call: &Call<'_, '_>, rowid_before: i64) -> Counters {
+        let connection = call.connection;
+        let mut counters = *call.counters;
+        let rowid = connection.last_insert_rowid();
+        if rowid != rowid_before || (rowid == 0 && self.marks.rowid_zero.load(Ordering::Relaxed)) {
+            counters.last_insert_id = rowid;
+        }
+        if call.facts.changes_rows && !call.facts.changes_schema {
+            counters.rows_affected = connection.changes();
+        }
+        counters
+    }
+
+    fn judge(&self, connection: &Connection, error: rusqlite::Error) -> Halt {
+        verdict::judge(connection, &self.guard, error)
+    }
+
+    /// Our own statements have no errors of their own.
+    fn local(&self, connection: &Connection, error: rusqlite::Error) -> SqlFailure {
+        match self.judge(connection, error) {
+            Halt::Failed(failure) => failure,
+            Halt::Refused(SqlError { code, message }) => SqlFailure::Sqlite { code, message },
+        }
+    }
+}
+
+/// One statement with its surroundings.
+struct Call<'a, 'p> {
+    connection: &'a Connection,
+    request: &'a Request,
+    facts: &'a Facts,
+    arguments: &'a mut Arguments<'p>,
+    counters: &'a mut Counters,
+}
+
+impl Marks {
+    fn clear(&self) {
+        self.largest_rowid.store(false, Ordering::Relaxed);
+        self.rowid_zero.store(false, Ordering::Relaxed);
+    }
+
+    fn note(&self, rowid: i64) {
+        match rowid {
+            i64::MAX => self.largest_rowid.store(true, Ordering::Relaxed),
+            0 => self.rowid_zero.store(true, Ordering::Relaxed),
+            _ => {}
+        }
+    }
+}
+
+/// VACUUM is the only statement that writes and asks the authorizer for nothing.
+fn is_vacuum(statement: &rusqlite::Statement<'_>, facts: &Facts) -> bool {
+    !facts.any && !statement.readonly()
+}
+
+fn stands_alone(request: &Request) -> bool {
+    !request.transaction && request.statements.len() == 1
+}
+
+fn answers_rows(shape: Shape, statement: &rusqlite::Statement<'_>) -> bool {
+    match shape {
+        Shape::Query => true,
+        Shape::Request => statement.column_count() > 0,
+        Shape::Execute => statement.column_count() > 0 && !statement.readonly(),
+    }
+}
+
+fn written(counters: Counters) -> Outcome {
+    Outcome::Written(Written {
+        last_insert_id: counters.last_insert_id,
+        rows_affected: counters.rows_affected,
+        ..Written::default()
+    })
+}
+
+fn is_interrupt(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted)
+}
+
+fn columns_of(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
+    let sql = "SELECT name FROM pragma_table_info(?1)";
+    let mut statement = connection.sqlite().prepare_cached(sql)?;
+    let names = statement.query_map([table], |row| row.get(0))?;
+    names.collect()
+}
+
+/// SQLite makes equal names distinct by `:1` to `:4`, then by a random number.
+fn is_numbered_at_random(column: &str) -> bool {
+    let number = column.rsplit_once(':').map(|(_, number)| number);
+    number.is_some_and(|number| {
+        !number.is_empty()
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+            && number.parse::<u64>().map_or(true, |number| number > 4)
+    })
+}
+
+/// One of our own statements.
+fn own(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection
+        .sqlite()
+        .prepare_cached(sql)?
+        .execute([])
+        .map(drop)
+}
+
+fn roll_back(connection: &Connection) -> rusqlite::Result<()> {
+    if connection.sqlite().is_autocommit() {
+        return Ok(());
+    }
+    own(connection, "ROLLBACK")
+}

@@ -1,0 +1,4 @@
+//! Running SQL on connections of the page store.
+
+mod bed;
+mod running;
