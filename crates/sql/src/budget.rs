@@ -5,8 +5,9 @@
 //!
 //! 1. A statement whose own steps pass what is left is refused, wherever it was stopped: it could only have counted more.
 //! 2. The handler sees steps of inner statements (full-text search, VACUUM) too, and how many calls those make hangs on
-//!    what ran before. So it stops late, at [`INNER`] times the budget. Only there, for inner statements alone,
-//!    the verdict rests on all nodes having run the same since the last reset point (safety rule 33).
+//!    what ran before. So it stops late, when all steps of the request are [`ALL`] times the budget. Only there, for
+//!    inner statements that take as much as the whole budget, the verdict rests on all nodes having run the same since
+//!    the last reset point (safety rule 33).
 
 use rusqlite::Statement;
 use rusqlite::StatementStatus::VmStep;
@@ -16,8 +17,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// Steps between two looks.
 const LOOK_STEPS: i32 = 1_000;
 
-/// How many times the budget inner statements may take.
-const INNER: u64 = 2;
+/// How many times the budget all steps of a request may be, inner statements included.
+const ALL: u64 = 2;
 
 #[derive(Default)]
 struct Looks {
@@ -51,14 +52,14 @@ impl Budget {
     /// A request begins.
     pub(crate) fn refill(&mut self) {
         self.steps_left = self.steps_max;
+        let looks = self.steps_max * ALL / u64::from(LOOK_STEPS.unsigned_abs()) + 1;
+        self.looks.left.store(looks, Ordering::Relaxed);
         self.looks.counting.store(false, Ordering::Relaxed);
     }
 
     /// `statement` begins to run.
     pub(crate) fn begin(&self, statement: &Statement<'_>) {
         statement.reset_status(VmStep);
-        let looks = self.steps_left * INNER / u64::from(LOOK_STEPS.unsigned_abs()) + 1;
-        self.looks.left.store(looks, Ordering::Relaxed);
         self.looks.stopped.store(false, Ordering::Relaxed);
         self.looks.counting.store(true, Ordering::Relaxed);
     }

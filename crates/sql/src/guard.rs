@@ -167,7 +167,8 @@ impl Guard {
         if state.phase == Phase::Compile {
             state.facts.note(asked);
         }
-        match self.judge(&state, &asked.action) {
+        let verdict = temporary(asked).and_then(|()| self.judge(&state, &asked.action));
+        match verdict {
             Ok(()) => Authorization::Allow,
             Err(reason) => {
                 state.denial.get_or_insert(reason);
@@ -205,20 +206,10 @@ impl Guard {
             A::Attach { filename } => attach(state, filename),
             A::Detach { .. } if state.phase == Phase::Run && state.vacuum => Ok(()),
             A::Detach { .. } => Err(attached()),
+            A::Transaction { .. } if state.phase == Phase::Run && state.vacuum => Ok(()),
             A::Transaction { .. } => Err(transaction_control()),
             A::Savepoint { .. } if state.transaction => Ok(()),
             A::Savepoint { .. } => Err(transaction_control()),
-            A::CreateTempIndex { .. }
-            | A::CreateTempTable { .. }
-            | A::CreateTempTrigger { .. }
-            | A::CreateTempView { .. }
-            | A::DropTempIndex { .. }
-            | A::DropTempTable { .. }
-            | A::DropTempTrigger { .. }
-            | A::DropTempView { .. } => Err(
-                "TEMP objects aren't allowed: they would live on one connection of one node; use WITH, or a table"
-                    .to_owned(),
-            ),
             _ => Ok(()),
         }
     }
@@ -335,6 +326,28 @@ fn module(name: &str) -> Result<(), String> {
         "virtual tables of module {name} aren't allowed; these are: {}",
         MODULES.join(", ")
     ))
+}
+
+/// `temp.t` names a TEMP object too; creating it inserts into the schema table of TEMP.
+fn temporary(asked: &AuthContext<'_>) -> Result<(), String> {
+    use AuthAction as A;
+    let in_temp = asked.database_name == Some("temp");
+    match asked.action {
+        A::CreateTempIndex { .. }
+        | A::CreateTempTable { .. }
+        | A::CreateTempTrigger { .. }
+        | A::CreateTempView { .. }
+        | A::DropTempIndex { .. }
+        | A::DropTempTable { .. }
+        | A::DropTempTrigger { .. }
+        | A::DropTempView { .. } => {}
+        A::Insert { .. } | A::CreateTable { .. } | A::CreateVtable { .. } if in_temp => {}
+        _ => return Ok(()),
+    }
+    Err(
+        "TEMP objects aren't allowed: they would live on one connection of one node; use WITH, or a table"
+            .to_owned(),
+    )
 }
 
 fn attach(state: &State, file: &str) -> Result<(), String> {

@@ -294,7 +294,7 @@ impl Reader {
         if statement.column_count() == 0 && statement.expanded_sql().is_none() {
             return Ok(None);
         }
-        if !statement.readonly() {
+        if !step::reads(statement) {
             return Err(crate::would_write());
         }
         arguments.bind(statement)?;
@@ -337,7 +337,7 @@ impl Reader {
             loop {
                 self.guard.compile();
                 match batch.next() {
-                    Ok(Some(one)) if !one.readonly() => return Ok(false),
+                    Ok(Some(one)) if !step::reads(&one) => return Ok(false),
                     Ok(Some(_)) => {}
                     Ok(None) => break,
                     Err(error) => match verdict::judge(&self.connection, &self.guard, error) {

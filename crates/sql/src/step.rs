@@ -185,3 +185,8 @@ pub(crate) fn check_text(sql: &str) -> Result<(), Halt> {
         )),
     }
 }
+
+/// Whether SQLite says that it writes nothing. EXPLAIN only reads, whatever it explains.
+pub(crate) fn reads(statement: &Statement<'_>) -> bool {
+    statement.readonly() || statement.is_explain() != 0
+}

@@ -21,10 +21,7 @@ impl From<SqlFailure> for Halt {
 }
 
 /// The result codes that depend on the statement and the database alone.
-///
-/// LOCKED is among them: nobody else uses the connection's cache, so a statement can only be in its own way (an
-/// R-Tree written from a SELECT over itself).
-const ANSWERS: [i32; 9] = [
+const ANSWERS: [i32; 8] = [
     ffi::SQLITE_ERROR,
     ffi::SQLITE_CONSTRAINT,
     ffi::SQLITE_MISMATCH,
@@ -33,7 +30,6 @@ const ANSWERS: [i32; 9] = [
     ffi::SQLITE_ABORT,
     ffi::SQLITE_TOOBIG,
     ffi::SQLITE_FULL,
-    ffi::SQLITE_LOCKED,
 ];
 
 /// A refusal of ours.
@@ -63,7 +59,8 @@ pub(crate) fn judge(connection: &Connection, guard: &Guard, error: rusqlite::Err
         None => {}
     }
     let (code, message) = parts(error);
-    // The primary code is the lowest byte.
+    // The primary code is the lowest byte. CORRUPT_VTAB is what a full-text index answers to 'integrity-check' when its
+    // content differs from what it indexed: any client can cause it at will. Damaged pages are found by their hashes.
     if ANSWERS.contains(&(code & 0xff)) || code == ffi::SQLITE_CORRUPT_VTAB {
         return refuse(code, message);
     }

@@ -124,7 +124,7 @@ impl Writer {
         if ran.is_err() {
             *counters = before;
             // The failure itself is what is reported.
-            drop(roll_back(&self.connection));
+            drop(self.run.roll_back(&self.connection));
         }
         ran
     }
@@ -206,7 +206,8 @@ impl Run {
     ) -> Result<(), SqlFailure> {
         self.guard.own();
         self.guard.begin(request.transaction);
-        roll_back(connection).map_err(|error| self.local(connection, error))?;
+        self.roll_back(connection)
+            .map_err(|error| self.local(connection, error))?;
         connection.set_time(Some(scene.now));
         connection.set_random(Some(scene.seed));
         self.budget.refill();
@@ -237,7 +238,10 @@ impl Run {
             return Ok(Reply { outcomes });
         };
         let failed = crate::failed(halt)?;
-        roll_back(connection).map_err(|error| self.local(connection, error))?;
+        self.roll_back(connection)
+            .map_err(|error| self.local(connection, error))?;
+        // What was compiled for a schema that is gone.
+        self.forget(connection);
         *counters = before;
         outcomes.push(failed);
         Ok(Reply { outcomes })
@@ -250,7 +254,8 @@ impl Run {
         counters: &mut Counters,
         outcomes: &mut Vec<Outcome>,
     ) -> Result<(), Halt> {
-        own(connection, "BEGIN IMMEDIATE").map_err(|error| self.local(connection, error))?;
+        self.own(connection, "BEGIN IMMEDIATE")
+            .map_err(|error| self.local(connection, error))?;
         for statement in &request.statements {
             outcomes.extend(self.text(connection, statement, request, counters)?);
         }
@@ -271,7 +276,8 @@ impl Run {
     }
 
     fn commit(&self, connection: &Connection) -> Result<(), Halt> {
-        own(connection, "COMMIT").map_err(|error| self.judge(connection, error))
+        self.own(connection, "COMMIT")
+            .map_err(|error| self.judge(connection, error))
     }
 
     /// A statement's text, which may hold several. The last one's result counts.
@@ -371,14 +377,15 @@ impl Run {
         call: &mut Call<'_, '_>,
     ) -> Result<Outcome, Halt> {
         let connection = call.connection;
-        if call.request.shape == Shape::Query && !statement.readonly() {
+        if call.request.shape == Shape::Query && !step::reads(statement) {
             return Err(crate::would_write());
         }
         call.arguments.bind(statement)?;
         self.guard.own();
         let own_transaction = !call.request.transaction && !is_vacuum(statement, call.facts);
         if own_transaction {
-            own(connection, "BEGIN IMMEDIATE").map_err(|error| self.local(connection, error))?;
+            self.own(connection, "BEGIN IMMEDIATE")
+                .map_err(|error| self.local(connection, error))?;
         }
         let total = connection.total_changes();
         let ran = self.stepped(statement, call);
@@ -411,7 +418,7 @@ impl Run {
                 Err(Halt::Refused(_)) => {}
             }
         }
-        match roll_back(connection) {
+        match self.roll_back(connection) {
             Ok(()) => halt,
             Err(error) => self.local(connection, error).into(),
         }
@@ -524,6 +531,20 @@ impl Run {
         verdict::judge(connection, &self.guard, error)
     }
 
+    /// One of our own statements.
+    fn own(&self, connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+        self.guard.own();
+        let mut statement = connection.sqlite().prepare_cached(sql)?;
+        statement.execute([]).map(drop)
+    }
+
+    fn roll_back(&self, connection: &Connection) -> rusqlite::Result<()> {
+        if connection.sqlite().is_autocommit() {
+            return Ok(());
+        }
+        self.own(connection, "ROLLBACK")
+    }
+
     /// Our own statements have no errors of their own.
     fn local(&self, connection: &Connection, error: rusqlite::Error) -> SqlFailure {
         match self.judge(connection, error) {
@@ -559,7 +580,7 @@ impl Marks {
 
 /// VACUUM is the only statement that writes and asks the authorizer for nothing.
 fn is_vacuum(statement: &rusqlite::Statement<'_>, facts: &Facts) -> bool {
-    !facts.any && !statement.readonly()
+    !facts.any && !step::reads(statement)
 }
 
 fn stands_alone(request: &Request) -> bool {
@@ -570,7 +591,7 @@ fn answers_rows(shape: Shape, statement: &rusqlite::Statement<'_>) -> bool {
     match shape {
         Shape::Query => true,
         Shape::Request => statement.column_count() > 0,
-        Shape::Execute => statement.column_count() > 0 && !statement.readonly(),
+        Shape::Execute => statement.column_count() > 0 && !step::reads(statement),
     }
 }
 
@@ -601,20 +622,4 @@ fn is_numbered_at_random(column: &str) -> bool {
             && number.bytes().all(|byte| byte.is_ascii_digit())
             && number.parse::<u64>().map_or(true, |number| number > 4)
     })
-}
-
-/// One of our own statements.
-fn own(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
-    connection
-        .sqlite()
-        .prepare_cached(sql)?
-        .execute([])
-        .map(drop)
-}
-
-fn roll_back(connection: &Connection) -> rusqlite::Result<()> {
-    if connection.sqlite().is_autocommit() {
-        return Ok(());
-    }
-    own(connection, "ROLLBACK")
 }

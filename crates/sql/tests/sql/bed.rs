@@ -1,17 +1,18 @@
 //! A store with one writer, whose requests are entries of one each.
 
-use sqlrep_disk::SimulatedDisk;
+use sqlrep_disk::{Fault, Operation, SimulatedDisk};
 use sqlrep_env::{Env, UnixMillis};
 use sqlrep_sql::{
     Counters, Outcome, ReadLimits, Reader, Reply, Request, Rows, Scene, SqlError, SqlFailure,
     SqlSettings, Statement, Value, Writer, Written,
 };
-use sqlrep_store::{Checksum, Finish, Options, PageSize, Position, Side, Store};
+use sqlrep_store::{Checksum, Finish, Options, PageSize, Position, Progress, Side, Store};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) struct Bed {
     pub(crate) env: Env,
+    disk: Arc<SimulatedDisk>,
     pub(crate) store: Arc<Store>,
     pub(crate) settings: SqlSettings,
     pub(crate) writer: Writer,
@@ -28,13 +29,14 @@ impl Bed {
         let disk = Arc::new(SimulatedDisk::new(7));
         let options = Options {
             page_size: PageSize::new(4096),
-            ..Options::new(disk)
+            ..Options::new(disk.clone())
         };
         let store = Store::open(options).unwrap();
         let env = Env::inline(7);
         let writer = Writer::open(&store, &env, &settings).unwrap();
         Self {
             env,
+            disk,
             store,
             settings,
             writer,
@@ -46,6 +48,23 @@ impl Bed {
     /// As at a reset point.
     pub(crate) fn reopen(&mut self) {
         self.writer = Writer::open(&self.store, &self.env, &self.settings).unwrap();
+    }
+
+    /// Moves all pages into the file.
+    pub(crate) fn checkpoint(&self) {
+        let mut checkpoint = self.store.begin_checkpoint(None).unwrap();
+        while !matches!(checkpoint.step().unwrap(), Progress::Done(_)) {}
+    }
+
+    /// Nothing can be read from the file any more.
+    pub(crate) fn break_pages(&self) {
+        self.disk
+            .inject(Fault::io(1).only(Operation::Read).forever());
+    }
+
+    /// Takes back the numbers of the last `requests`, as if they had never been made.
+    pub(crate) fn repeat_number(&mut self, requests: u64) {
+        self.requests -= requests;
     }
 
     pub(crate) fn try_write(&mut self, request: &Request) -> Result<Reply, SqlFailure> {
