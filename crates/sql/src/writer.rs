@@ -33,6 +33,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Compiled statements that a writer keeps.
 const STATEMENTS_KEPT: usize = 256;
 
+/// The replies of one entry together hold at most this many times `reply_bytes_max`: every node holds them all at once.
+const ENTRY_REPLIES: u64 = 4;
+
 /// What one request of an entry sees as now and as random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scene {
@@ -70,6 +73,10 @@ struct Run {
     /// Savepoints of the request that are open.
     savepoints: Vec<String>,
     room: Room,
+    /// What `room` held when the request began.
+    room_given: u64,
+    /// Bytes left for the replies of this entry.
+    entry_room: u64,
     /// The budget is used up.
     spent: bool,
 }
@@ -121,12 +128,20 @@ impl Writer {
         let before = *counters;
         let ran = self.run.request(&self.connection, request, scene, counters);
         self.run.guard.own();
+        self.run.entry_room -= self.run.room_given - self.run.room.bytes;
         if ran.is_err() {
             *counters = before;
             // The failure itself is what is reported.
             drop(self.run.roll_back(&self.connection));
         }
         ran
+    }
+
+    /// An entry of several requests begins: their replies share a bound. Which of them it refuses is a function of the
+    /// entry, and so the same on every node.
+    pub fn begin_entry(&mut self) {
+        let each = self.run.settings.reply_bytes_max;
+        self.run.entry_room = each.saturating_mul(ENTRY_REPLIES);
     }
 
     /// Newest version published since the last call.
@@ -166,6 +181,8 @@ impl Run {
             known: BTreeMap::new(),
             savepoints: Vec::new(),
             room: Room { rows: 0, bytes: 0 },
+            room_given: 0,
+            entry_room: u64::MAX,
             spent: false,
         })
     }
@@ -213,9 +230,10 @@ impl Run {
         self.budget.refill();
         self.savepoints.clear();
         self.spent = false;
+        self.room_given = self.settings.reply_bytes_max.min(self.entry_room);
         self.room = Room {
             rows: u64::MAX,
-            bytes: self.settings.reply_bytes_max,
+            bytes: self.room_given,
         };
         let reset = connection.reset_counters();
         reset.map_err(|source| SqlFailure::Connection {
