@@ -158,11 +158,8 @@ impl Replica {
         }
     }
 
-    /// Opens a snapshot; none before the first entry that may be sent.
-    ///
-    /// # Errors
-    ///
-    /// The store's.
+    /// Opens a snapshot; none before the first entry that may be sent. One of [`Which::Durable`] has pages to read only
+    /// while the durable end is the newest that may be sent.
     pub fn snapshot(&self, which: Which) -> Option<Source> {
         let pin = self.store.pin_anchor(PinKind::Snapshot);
         match which {

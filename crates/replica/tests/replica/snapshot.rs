@@ -1,0 +1,249 @@
+//! A whole state on its way from one node to another.
+
+use super::bed::*;
+use sqlrep_core::{SnapshotSink, SnapshotSource, Which};
+use sqlrep_disk::Loss;
+use sqlrep_env::Retry;
+use sqlrep_store::PinKind;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+#[test]
+fn a_snapshot_arrives_with_equal_pages_sums_and_side_state() {
+    let from = Node::filled(1);
+    let to = Node::new(2);
+    transfer(&from, &to).unwrap();
+    assert_eq!(to.rows(), "100/100");
+    assert_eq!(to.anchor_pages(), from.anchor_pages());
+    assert_eq!(
+        to.store().committed().checksum,
+        from.store().committed().checksum
+    );
+    assert_eq!(to.replica.applied(), from.replica.applied());
+    assert_eq!(
+        to.replica.durable(),
+        from.replica.applied(),
+        "an install is durable"
+    );
+    assert_eq!(to.replica.mode_side(), "mode 1");
+    from.checkpoint();
+    assert_eq!(to.base_file(), from.base_file());
+    assert_eq!(to.crashed(Loss::Everything).rows(), "100/100");
+}
+
+/// Rule 4: a snapshot shows the anchor it was opened on, whatever is written, checkpointed and vacuumed meanwhile.
+#[test]
+fn a_snapshot_under_way_is_not_disturbed() {
+    let mut from = Node::filled(3);
+    from.checkpoint();
+    let (pages, end) = (from.anchor_pages(), from.replica.applied());
+    let mut source = from.replica.snapshot(Which::Newest).unwrap();
+    let to = Node::new(4);
+    let mut sink = to.replica.receive(source.end());
+    let mut index = 1;
+    while let Some(chunk) = source.next().unwrap() {
+        sink.write(&chunk).unwrap();
+        index += 1;
+        from.entry(index, "UPDATE t SET b = b || 'x'; VACUUM", true);
+        from.checkpoint();
+    }
+    assert!(index > 2, "more than one chunk");
+    sink.complete().unwrap();
+    to.replica.install(sink).unwrap();
+    assert_eq!((to.anchor_pages(), to.replica.applied()), (pages, end));
+}
+
+#[test]
+fn a_node_that_follows_on_after_an_install_stays_equal() {
+    let mut from = Node::filled(5);
+    let mut to = Node::new(6);
+    to.entry(
+        1,
+        "CREATE TABLE other(x); INSERT INTO other VALUES (1)",
+        true,
+    );
+    to.close_writer();
+    transfer(&from, &to).unwrap();
+    for node in [&mut from, &mut to] {
+        node.entry(2, "DELETE FROM t WHERE a % 3 = 0", true);
+        node.checkpoint();
+    }
+    assert_eq!(
+        to.store().committed().checksum,
+        from.store().committed().checksum
+    );
+    assert_eq!(to.base_file(), from.base_file());
+}
+
+/// Chunks of a small database: the head, then pages.
+fn sent() -> (Node, Vec<Vec<u8>>) {
+    let from = Node::filled(7);
+    let mut source = from.replica.snapshot(Which::Newest).unwrap();
+    let chunks = chunks(&mut source);
+    (from, chunks)
+}
+
+/// What becomes of chunks that were tampered with on the way; the receiver's own state stays as it was.
+fn refused(tamper: impl FnOnce(&mut Vec<Vec<u8>>)) -> String {
+    let (from, mut chunks) = sent();
+    tamper(&mut chunks);
+    let mut to = Node::new(8);
+    to.entry(
+        1,
+        "CREATE TABLE t(a INTEGER PRIMARY KEY, b); INSERT INTO t VALUES (7, 7)",
+        true,
+    );
+    to.close_writer();
+    let before = to.disk.list_all();
+    let mut sink = to.replica.receive(from.replica.applied());
+    let error = fill(&mut sink, &chunks).unwrap_err();
+    let not_whole = to.replica.install(sink).unwrap_err();
+    assert_eq!(not_whole.retry(), Retry::Safe);
+    assert_eq!(to.rows(), "1/7");
+    assert_eq!(to.disk.list_all(), before, "what was received is removed");
+    error
+}
+
+/// Rule 3: all or nothing. Every byte of every chunk is covered, and so is the order of the chunks.
+#[test]
+fn damaged_torn_missing_and_doubled_chunks_are_refused() {
+    assert!(refused(|chunks| chunks[0][5] ^= 1).contains("hash"));
+    assert!(refused(|chunks| chunks[1][300] ^= 0x80).contains("hash"));
+    assert!(refused(|chunks| chunks[1].truncate(1000)).contains("hash"));
+    assert!(refused(|chunks| chunks[1].clear()).contains("without a hash"));
+    assert!(refused(|chunks| drop(chunks.remove(0))).contains("before its head"));
+    assert!(refused(|chunks| drop(chunks.pop())).contains("pages came"));
+    assert!(refused(|chunks| chunks.insert(1, chunks[0].clone())).contains("two heads"));
+    assert!(refused(|chunks| chunks.push(chunks[1].clone())).contains("came where page"));
+    assert!(refused(|chunks| chunks.truncate(1)).contains("0 of"));
+    assert!(refused(Vec::clear).contains("before its head"));
+}
+
+/// Rule 3: pages that are whole each, but not those that were announced, are refused by the sum over all.
+#[test]
+fn pages_of_another_state_are_refused() {
+    let other = Node::filled(9);
+    let mut longer = Node::filled(9);
+    longer.entry(2, "UPDATE t SET b = 'else' WHERE a = 1", true);
+    let of = |node: &Node| chunks(&mut node.replica.snapshot(Which::Newest).unwrap());
+    let (head, pages) = (of(&other), of(&longer));
+    let error = refused(|chunks| *chunks = [vec![head[0].clone()], pages[1..].to_vec()].concat());
+    assert!(error.contains("checksum"), "{error}");
+}
+
+#[test]
+fn a_database_of_another_page_size_is_refused() {
+    let (from, chunks) = sent();
+    let disk = sqlrep_disk::SimulatedDisk::new(1);
+    let store = open_store(&disk, 4096).unwrap();
+    let policy = sqlrep_replica::CheckpointPolicy::default();
+    let to = sqlrep_replica::Replica::new(store, from.env.clone(), policy);
+    let mut sink = to.receive(from.replica.applied());
+    let error = sink.write(&chunks[0]).unwrap_err().to_string();
+    assert!(error.contains("512 bytes"), "{error}");
+}
+
+/// Rule 7: a page that reads back wrong is never sent.
+#[test]
+fn a_rotten_page_ends_the_snapshot() {
+    let node = Node::filled(10);
+    node.checkpoint();
+    let disk = node.disk.crash(Loss::Nothing);
+    let path = disk
+        .list_all()
+        .into_iter()
+        .find(|path| path.ends_with("/main.db"));
+    disk.flip(&path.unwrap(), 7 * u64::from(PAGE_BYTES) + 99, 1);
+    let rotten = Node::on(disk, sqlrep_replica::CheckpointPolicy::default());
+    let mut source = rotten.replica.snapshot(Which::Newest).unwrap();
+    let mut pages = 0;
+    let error = loop {
+        match source.next() {
+            Ok(Some(chunk)) => pages += chunk.len() / (PAGE_BYTES as usize + 4),
+            Ok(None) => panic!("it was sent"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((error.retry, pages), (Retry::Useless, 0), "{error}");
+    assert!(error.to_string().contains("page 8"), "{error}");
+}
+
+/// Rule 2: an install stops a checkpoint that is under way, whatever moment it comes at, and nothing of the
+/// checkpoint reaches the new generation.
+#[test]
+fn an_install_and_checkpoints_at_once_end_in_the_installed_state() {
+    let from = Node::filled(11);
+    let mut source = from.replica.snapshot(Which::Newest).unwrap();
+    let (end, chunks) = (source.end(), chunks(&mut source));
+    for round in 0..20 {
+        let mut to = Node::new(round);
+        let stop = AtomicBool::new(false);
+        to.entry(1, "CREATE TABLE t(a INTEGER PRIMARY KEY, b, c)", true);
+        to.close_writer();
+        let mut sink = to.replica.receive(end.clone());
+        fill(&mut sink, &chunks).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Acquire) {
+                    to.replica.checkpoint(id(u64::MAX), true).unwrap();
+                }
+            });
+            let installed = to.replica.install(sink);
+            stop.store(true, Ordering::Release);
+            installed.unwrap();
+        });
+        assert_eq!(to.anchor_pages(), from.anchor_pages());
+        let again = to.crashed(Loss::Everything);
+        assert_eq!(again.anchor_pages(), from.anchor_pages());
+        assert!(again.store().verify_pages().unwrap().is_empty());
+    }
+}
+
+/// Rule 3: a power loss at every call of receiving and installing leaves the old state or the new one.
+#[test]
+fn a_crash_at_every_call_of_an_install_leaves_one_of_the_two_states() {
+    let (from, chunks) = sent();
+    let (mut old, mut new) = (0, 0);
+    for nth in 1.. {
+        let mut to = Node::new(nth);
+        to.entry(1, "CREATE TABLE t(a INTEGER PRIMARY KEY, b)", true);
+        to.close_writer();
+        to.checkpoint();
+        to.disk.crash_at(nth);
+        let mut sink = to.replica.receive(from.replica.applied());
+        let done = fill(&mut sink, &chunks).is_ok() && to.replica.install(sink).is_ok();
+        if !to.disk.is_dead() {
+            assert!(done, "it doesn't fail by itself");
+            break;
+        }
+        let again = to.crashed(Loss::Random { seed: nth });
+        match &again.rows()[..] {
+            "0/0" => old += 1,
+            "100/100" => new += 1,
+            other => panic!("{other} rows after a crash at call {nth}"),
+        }
+        assert_eq!(again.one("PRAGMA integrity_check"), "ok");
+    }
+    assert!(old > 5 && new > 0, "{old} old, {new} new");
+}
+
+/// Pins of the old generation go on reading it.
+#[test]
+fn who_reads_while_a_snapshot_is_installed_reads_on() {
+    let from = Node::filled(12);
+    let mut to = Node::new(13);
+    to.entry(
+        1,
+        "CREATE TABLE t(a INTEGER PRIMARY KEY, b); INSERT INTO t VALUES (1, 'old')",
+        true,
+    );
+    to.close_writer();
+    let pin = to.store().pin(PinKind::Sql);
+    transfer(&from, &to).unwrap();
+    let mut image = vec![0; PAGE_BYTES as usize];
+    for number in 1..=pin.end().pages.0 {
+        let page = sqlrep_store::PageNumber::new(number).unwrap();
+        pin.read(page, 0, &mut image).unwrap();
+    }
+    assert!(String::from_utf8_lossy(&image).contains("old"));
+    assert_eq!(to.rows(), "100/100");
+}
