@@ -130,6 +130,13 @@ impl Store {
         self.live().page_size
     }
 
+    /// The live generation. A connection that reads newest ends and was opened on another one holds pages in its cache that
+    /// this one may not have: it is opened again.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.live().number
+    }
+
     /// The newest version and its size: what the writer sees.
     #[must_use]
     pub fn newest(&self) -> (Version, PageCount) {
