@@ -1,6 +1,7 @@
 //! What can go wrong with the replicated state of one node.
 
 use sqlrep_core::{MachineError, Retry};
+use sqlrep_sql::SqlFailure;
 use sqlrep_store::StoreError;
 use sqlrep_vfs::VfsError;
 
@@ -14,6 +15,12 @@ pub enum ReplicaError {
     /// SQLite on the page store.
     #[error(transparent)]
     Vfs(#[from] VfsError),
+    /// A reader connection.
+    #[error(transparent)]
+    Sql(#[from] SqlFailure),
+    /// The readers are closed, or were while the read waited.
+    #[error("the readers of this node are closed")]
+    Closed,
     /// A snapshot's bytes aren't one.
     #[error("the snapshot is damaged: {what}")]
     Snapshot {
@@ -32,7 +39,9 @@ impl ReplicaError {
         match self {
             Self::Store(error) => error.retry(),
             Self::Vfs(error) => error.retry(),
+            Self::Sql(error) => error.retry(),
             Self::Snapshot { .. } | Self::NotHeld => Retry::Safe,
+            Self::Closed => Retry::Useless,
         }
     }
 }

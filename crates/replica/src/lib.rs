@@ -19,11 +19,15 @@
 mod chunk;
 mod error;
 mod policy;
+mod reader;
+mod readers;
 mod replica;
 mod snapshot;
 
 pub use error::ReplicaError;
 pub use policy::{CheckpointPolicy, Pressure};
+pub use reader::LocalReader;
+pub use readers::{QueryJob, ReadDone, ReadOnlyJob, ReaderOptions, Readers, ReadersFull};
 pub use replica::{Finished, Replica};
 pub use snapshot::{Sink, Source};
 

@@ -1,9 +1,12 @@
 //! Entry ends, checkpoints and installs of one database.
 
-use crate::{CheckpointPolicy, Pressure, ReplicaError, Sink, Source, entry_id, position};
+use crate::{
+    CheckpointPolicy, LocalReader, Pressure, ReplicaError, Sink, Source, entry_id, position,
+};
 use bytes::Bytes;
 use sqlrep_core::{EntryEnd, EntryId, Which};
 use sqlrep_env::{Env, Moment};
+use sqlrep_sql::SqlSettings;
 use sqlrep_store::{Finish, PinKind, Progress, Side, Store, Version};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -70,6 +73,12 @@ impl Replica {
     #[must_use]
     pub fn env(&self) -> &Env {
         &self.env
+    }
+
+    /// A reader of the newest entry end for the caller's own thread.
+    #[must_use]
+    pub fn reader(&self, settings: &SqlSettings) -> LocalReader {
+        LocalReader::new(&self.store, &self.env, settings)
     }
 
     /// Makes an entry's end the applied one.

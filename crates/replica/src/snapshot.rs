@@ -98,6 +98,8 @@ impl Pages {
 /// A state on its way in.
 pub struct Sink {
     end: EntryEnd,
+    /// Empty until the head came.
+    mode: Bytes,
     store: Arc<Store>,
     state: Receiving,
 }
@@ -113,9 +115,16 @@ impl Sink {
     pub(crate) fn new(store: Arc<Store>, end: EntryEnd) -> Self {
         Self {
             end,
+            mode: Bytes::new(),
             store,
             state: Receiving::Nothing,
         }
+    }
+
+    /// The mode's side state that it brings; empty until its first chunk came.
+    #[must_use]
+    pub fn mode_side(&self) -> &[u8] {
+        &self.mode
     }
 
     /// The complete generation, to be switched to.
@@ -139,7 +148,7 @@ impl Sink {
         let id = self.end.id.ok_or_else(|| damaged("it shows no entry"))?;
         let side = Side {
             core: self.end.side.clone(),
-            mode: head.mode,
+            mode: head.mode.clone(),
         };
         let (pages, checksum) = (head.pages, head.checksum);
         let end = InstallEnd {
@@ -149,6 +158,7 @@ impl Sink {
             side,
         };
         self.state = Receiving::Pages(self.store.begin_install(end)?);
+        self.mode = head.mode;
         Ok(())
     }
 

@@ -38,8 +38,16 @@ impl Node {
         Self::on(SimulatedDisk::new(seed), CheckpointPolicy::default())
     }
 
+    /// On threads and clocks of this machine, if `env` says so.
+    pub(crate) fn on_env(seed: u64, env: Env) -> Self {
+        Self::with(SimulatedDisk::new(seed), env, CheckpointPolicy::default())
+    }
+
     pub(crate) fn on(disk: SimulatedDisk, policy: CheckpointPolicy) -> Self {
-        let env = Env::inline(7);
+        Self::with(disk, Env::inline(7), policy)
+    }
+
+    fn with(disk: SimulatedDisk, env: Env, policy: CheckpointPolicy) -> Self {
         let store = open_store(&disk, PAGE_BYTES).unwrap();
         let replica = Arc::new(Replica::new(store, env.clone(), policy));
         Self {

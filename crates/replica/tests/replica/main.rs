@@ -6,4 +6,5 @@
 
 mod bed;
 mod life;
+mod readers;
 mod snapshot;

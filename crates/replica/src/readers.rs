@@ -1,0 +1,268 @@
+//! A pool of reader connections, one per worker.
+//!
+//! ```text
+//!   query ─► one bounded queue ─┬─► worker "reader", its connection ─► done
+//!                               ├─► worker "reader", its connection ─► done
+//!                               └─► …
+//! ```
+//!
+//! Whoever is idle takes the next job, so that a long query holds up one connection and no others. Readers see the
+//! newest entry end and never wait for the writer.
+//!
+//! Invariant 1: while a job waits, no worker is idle. Invariant 2: each job's `done` is called once, with an error if need be.
+//!
+//! It doesn't do: read levels, waiting for an index, choosing limits.
+
+use crate::reader::Stop;
+use crate::{LocalReader, Replica, ReplicaError};
+use sqlrep_env::Actor;
+use sqlrep_sql::{ReadLimits, Reply, Request, SqlSettings};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How many, and how many may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReaderOptions {
+    /// Connections, each on a worker of its own. Default 4; more than processors help only where the disk is slow.
+    pub readers: usize,
+    /// Jobs that wait at most. Default 4096; a full queue answers at once.
+    pub queue_max: usize,
+}
+
+impl Default for ReaderOptions {
+    fn default() -> Self {
+        Self {
+            readers: 4,
+            queue_max: 4096,
+        }
+    }
+}
+
+/// Called once with the answer, on the reader's worker; it only hands the value over.
+pub type ReadDone<T> = Box<dyn FnOnce(Result<T, ReplicaError>) + Send>;
+
+/// A request that only reads.
+pub struct QueryJob {
+    /// What to run.
+    pub request: Request,
+    /// How long and how much.
+    pub limits: ReadLimits,
+    /// Takes the answer.
+    pub done: ReadDone<Reply>,
+}
+
+/// The question whether a request only reads.
+pub struct ReadOnlyJob {
+    /// What is asked about.
+    pub request: Request,
+    /// Takes the answer.
+    pub done: ReadDone<bool>,
+}
+
+/// The queue is full, nothing was queued: the job is handed back.
+pub struct ReadersFull<J>(pub J);
+
+impl<J> std::fmt::Debug for ReadersFull<J> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ReadersFull")
+    }
+}
+
+impl<J> std::fmt::Display for ReadersFull<J> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("too many reads are waiting")
+    }
+}
+
+impl<J> std::error::Error for ReadersFull<J> {}
+
+enum Job {
+    Query(QueryJob),
+    ReadOnly(ReadOnlyJob),
+}
+
+impl Job {
+    fn run(self, reader: &mut LocalReader) {
+        match self {
+            Self::Query(job) => (job.done)(reader.run(&job.request, &job.limits)),
+            Self::ReadOnly(job) => (job.done)(reader.is_read_only(&job.request)),
+        }
+    }
+
+    fn refuse(self) {
+        match self {
+            Self::Query(job) => (job.done)(Err(ReplicaError::Closed)),
+            Self::ReadOnly(job) => (job.done)(Err(ReplicaError::Closed)),
+        }
+    }
+}
+
+struct State {
+    jobs: VecDeque<Job>,
+    /// Workers that have found the queue empty.
+    idle: Vec<usize>,
+    closed: bool,
+}
+
+struct Queue {
+    state: Mutex<State>,
+    jobs_max: usize,
+}
+
+/// The pool. Dropping it closes it.
+pub struct Readers {
+    queue: Arc<Queue>,
+    workers: Vec<Actor<LocalReader>>,
+    stops: Vec<Arc<Stop>>,
+}
+
+/// At most a job to look into the queue, and one more that was sent while the former ran out.
+const LOOKS_MAX: usize = 2;
+
+impl Queue {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing that can panic runs under this lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next job for a worker; without one it is idle from here on.
+    fn next(&self, worker: usize) -> Option<Job> {
+        let mut state = self.state();
+        let job = state.jobs.pop_front();
+        if job.is_none() {
+            state.idle.push(worker);
+        }
+        job
+    }
+}
+
+impl Readers {
+    /// Starts the workers. Each opens its connection with its first job.
+    ///
+    /// # Errors
+    ///
+    /// Settings that SQLite doesn't take, or the store's: one connection is opened to see.
+    pub fn start(
+        replica: &Replica,
+        settings: &SqlSettings,
+        options: ReaderOptions,
+    ) -> Result<Self, ReplicaError> {
+        replica.reader(settings).is_read_only(&Request::default())?;
+        let readers = options.readers.max(1);
+        let state = State {
+            jobs: VecDeque::new(),
+            idle: (0..readers).rev().collect(),
+            closed: false,
+        };
+        let (mut workers, mut stops) = (Vec::new(), Vec::new());
+        for _ in 0..readers {
+            let reader = replica.reader(settings);
+            stops.push(reader.stop());
+            let executor = &*replica.env().executor;
+            workers.push(Actor::start(executor, "reader", LOOKS_MAX, reader));
+        }
+        let queue = Arc::new(Queue {
+            state: Mutex::new(state),
+            jobs_max: options.queue_max,
+        });
+        Ok(Self {
+            queue,
+            workers,
+            stops,
+        })
+    }
+
+    /// Runs a request that only reads.
+    ///
+    /// # Errors
+    ///
+    /// The job, if the queue is full.
+    pub fn query(&self, job: QueryJob) -> Result<(), ReadersFull<QueryJob>> {
+        self.push(Job::Query(job)).map_err(|job| match job {
+            Job::Query(job) => ReadersFull(job),
+            Job::ReadOnly(_) => unreachable!("a job comes back as it was"),
+        })
+    }
+
+    /// Asks whether a request only reads.
+    ///
+    /// # Errors
+    ///
+    /// The job, if the queue is full.
+    pub fn is_read_only(&self, job: ReadOnlyJob) -> Result<(), ReadersFull<ReadOnlyJob>> {
+        self.push(Job::ReadOnly(job)).map_err(|job| match job {
+            Job::ReadOnly(job) => ReadersFull(job),
+            Job::Query(_) => unreachable!("a job comes back as it was"),
+        })
+    }
+
+    fn push(&self, job: Job) -> Result<(), Job> {
+        let woken = {
+            let mut state = self.queue.state();
+            if state.closed {
+                drop(state);
+                job.refuse();
+                return Ok(());
+            }
+            if state.jobs.len() >= self.queue.jobs_max {
+                return Err(job);
+            }
+            state.jobs.push_back(job);
+            state.idle.pop()
+        };
+        if let Some(worker) = woken {
+            self.look(worker);
+        }
+        Ok(())
+    }
+
+    fn look(&self, worker: usize) {
+        let queue = self.queue.clone();
+        let sent = self.workers[worker].send(move |reader| {
+            while let Some(job) = queue.next(worker) {
+                job.run(reader);
+            }
+        });
+        assert_eq!(sent, Ok(()), "an idle worker has nothing else to do");
+    }
+
+    /// Jobs waiting, a figure for operators.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.queue.state().jobs.len()
+    }
+
+    /// Answers what waits with [`ReplicaError::Closed`], interrupts what runs, and calls `closed` once every connection is closed.
+    pub fn close(mut self, closed: impl FnOnce() + Send + 'static) {
+        self.end();
+        let last = Arc::new(Mutex::new((self.workers.len(), Some(closed))));
+        for worker in self.workers.drain(..) {
+            let last = last.clone();
+            worker.close(move || {
+                let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+                last.0 -= 1;
+                if last.0 == 0
+                    && let Some(closed) = last.1.take()
+                {
+                    closed();
+                }
+            });
+        }
+    }
+
+    fn end(&self) {
+        let jobs = {
+            let mut state = self.queue.state();
+            state.closed = true;
+            std::mem::take(&mut state.jobs)
+        };
+        jobs.into_iter().for_each(Job::refuse);
+        self.stops.iter().for_each(|stop| stop.interrupt());
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
