@@ -5,17 +5,19 @@
 //! | 1 | format version, 1 |
 //! | rest | bincode (standard configuration) of [`Batch`] |
 //!
-//! A body is bounded by [`BODY_BYTES_MAX`]; decoding never allocates more than about that.
+//! A body is bounded by [`BODY_BYTES_MAX`].
 
-use crate::StatementError;
+use crate::{StatementError, codec};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use sqlrep_sql::Request;
+use sqlrep_env::UnixMillis;
+use sqlrep_sql::{Request, Scene};
 
-const FORMAT: u8 = 1;
-
-/// A gathered batch is at most 4 MiB, a request that travels alone at most the request limit of 8 MiB; this is twice that.
+/// No body is longer. `core` gathers 4 MiB by default, and lets a request of up to 8 MiB travel alone.
 pub(crate) const BODY_BYTES_MAX: usize = 16 << 20;
+
+/// What a body has besides its requests, at most.
+pub(crate) const HEAD_BYTES_MAX: usize = 64;
 
 /// What every node executes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,24 +36,36 @@ pub(crate) struct Batch {
 
 impl Batch {
     pub(crate) fn encode(&self) -> Bytes {
-        let mut out = vec![FORMAT];
-        bincode::serde::encode_into_std_write(self, &mut out, bincode::config::standard())
-            .expect("a batch is plain data, and writing into memory can't fail");
-        out.into()
+        codec::encode(self)
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, StatementError> {
-        let config = bincode::config::standard().with_limit::<BODY_BYTES_MAX>();
-        match bytes {
-            [FORMAT, rest @ ..] => bincode::serde::decode_from_slice(rest, config)
-                .map(|(batch, _)| batch)
-                .map_err(|source| StatementError::Body { what: source.to_string() }),
-            [format, ..] => Err(StatementError::Body {
-                what: format!("format {format}; this release reads {FORMAT}"),
-            }),
-            [] => Err(StatementError::Body { what: "it is empty".to_owned() }),
+        let decoded = codec::decode::<_, BODY_BYTES_MAX>(bytes);
+        decoded.map_err(|what| StatementError::Body { what })
+    }
+
+    /// What the request at `place` sees of the world.
+    pub(crate) fn scene(&self, place: usize) -> Scene {
+        Scene {
+            now: UnixMillis(self.stamp_unix_ms),
+            seed: mixed(self.seed, place),
         }
     }
+}
+
+/// A seed of its own for each place: SplitMix64's output number `place`. Part of the format, since all nodes have to agree.
+fn mixed(seed: u64, place: usize) -> u64 {
+    let steps = u64::try_from(place).expect("an index fits 64 bits") + 1;
+    let mut word = seed.wrapping_add(steps.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
+}
+
+/// About how many bytes a request adds to a body, and never fewer.
+pub(crate) fn request_bytes(request: &Request) -> usize {
+    let per_statement = 24;
+    16 + per_statement * request.statements.len() + request.size_bytes()
 }
 
 #[cfg(test)]
@@ -60,31 +74,72 @@ mod tests {
     use proptest::prelude::*;
     use sqlrep_sql::{Parameter, Statement, Value};
 
-    #[test]
-    fn a_batch_comes_back() {
-        let statement = Statement {
-            sql: "INSERT INTO t VALUES (?, :b)".to_owned(),
-            parameters: vec![
-                Parameter::Positional(Value::Real(-0.0)),
-                Parameter::Named("b".to_owned(), Value::Blob(vec![1, 2, 3])),
-            ],
-        };
-        let request = Request { statements: vec![statement], transaction: true, ..Request::default() };
-        let batch = Batch {
-            stamp_unix_ms: 1,
+    fn batch(requests: Vec<Request>) -> Batch {
+        Batch {
+            stamp_unix_ms: u64::MAX,
             seed: u64::MAX,
             reset: true,
-            proof: Some((7, 8)),
-            requests: vec![request.clone(), request],
+            proof: Some((u64::MAX, u64::MAX)),
+            requests,
+        }
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(Value::Null),
+            any::<i64>().prop_map(Value::Integer),
+            any::<i32>().prop_map(|number| Value::Real(f64::from(number) / 3.0)),
+            ".{0,20}".prop_map(Value::Text),
+            proptest::collection::vec(any::<u8>(), 0..300).prop_map(Value::Blob),
+        ]
+    }
+
+    fn request() -> impl Strategy<Value = Request> {
+        let parameter =
+            (proptest::option::of("[a-z]{1,5}"), value()).prop_map(|(name, value)| match name {
+                Some(name) => Parameter::Named(name, value),
+                None => Parameter::Positional(value),
+            });
+        let statement = ("[ -~]{0,300}", proptest::collection::vec(parameter, 0..5))
+            .prop_map(|(sql, parameters)| Statement { sql, parameters });
+        (proptest::collection::vec(statement, 0..5), any::<bool>()).prop_map(
+            |(statements, transaction)| Request {
+                statements,
+                transaction,
+                ..Request::default()
+            },
+        )
+    }
+
+    /// The seeds of a released format never change: a node replays entries that an older release wrote.
+    #[test]
+    fn seeds_are_pinned() {
+        let seeds: Vec<u64> = (0..3)
+            .map(|place| batch(Vec::new()).scene(place).seed)
+            .collect();
+        let one = Batch {
+            seed: 1,
+            ..batch(Vec::new())
         };
-        assert_eq!(Batch::decode(&batch.encode()).unwrap(), batch);
+        assert_eq!(one.scene(0).seed, 0x910a_2dec_8902_5cc1);
+        assert!(seeds[0] != seeds[1] && seeds[1] != seeds[2]);
     }
 
     proptest! {
         #[test]
+        fn a_batch_comes_back_and_is_no_longer_than_was_counted(
+            requests in proptest::collection::vec(request(), 0..6)
+        ) {
+            let batch = batch(requests);
+            let counted: usize = batch.requests.iter().map(request_bytes).sum();
+            let bytes = batch.encode();
+            prop_assert!(bytes.len() <= counted + HEAD_BYTES_MAX);
+            prop_assert_eq!(Batch::decode(&bytes).unwrap(), batch);
+        }
+
+        #[test]
         fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let mut body = vec![FORMAT];
-            body.extend(bytes);
+            let body = [&[1][..], &bytes].concat();
             if let Ok(batch) = Batch::decode(&body) {
                 prop_assert!(batch.requests.len() < 200);
             }

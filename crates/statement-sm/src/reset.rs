@@ -21,8 +21,20 @@ pub(crate) struct ResetClock {
 }
 
 impl ResetClock {
-    pub(crate) fn start(now: Moment) -> Self {
-        Self { entries: 0, bytes: 0, since: now }
+    /// A leadership begins. Its first entry is flagged: how far back the last reset point is, only the former leader counted.
+    pub(crate) fn begin(now: Moment) -> Self {
+        Self {
+            entries: ENTRIES_MAX - 1,
+            ..Self::start(now)
+        }
+    }
+
+    fn start(now: Moment) -> Self {
+        Self {
+            entries: 0,
+            bytes: 0,
+            since: now,
+        }
     }
 
     /// Counts an entry of `bytes` and tells whether it is to be flagged.
@@ -51,8 +63,12 @@ mod tests {
         let flagged: Vec<u32> = (1..=200).filter(|_| clock.count(1, at(0))).collect();
         assert_eq!(flagged, [64, 128, 192]);
         let mut clock = ResetClock::start(at(0));
-        assert!(!clock.count(BYTES_MAX - 1, at(0)) && clock.count(1, at(0)) && !clock.count(1, at(0)));
+        assert!(
+            !clock.count(BYTES_MAX - 1, at(0)) && clock.count(1, at(0)) && !clock.count(1, at(0))
+        );
         let mut clock = ResetClock::start(at(5));
         assert!(!clock.count(1, at(5)) && clock.count(1, at(6)) && !clock.count(1, at(6)));
+        let mut clock = ResetClock::begin(at(5));
+        assert!(clock.count(1, at(5)) && !clock.count(1, at(5)));
     }
 }

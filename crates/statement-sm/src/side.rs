@@ -38,8 +38,9 @@ impl Side {
         match bytes {
             [] => Ok(Self::default()),
             [FORMAT, rest @ ..] => {
-                let fields: &[u8; 24] =
-                    rest.try_into().map_err(|_| damaged(format!("{} bytes", bytes.len())))?;
+                let fields: &[u8; 24] = rest
+                    .try_into()
+                    .map_err(|_| damaged(format!("{} bytes", bytes.len())))?;
                 let (words, _) = fields.as_chunks::<8>();
                 Ok(Self {
                     last_stamp: UnixMillis(u64::from_le_bytes(words[0])),
@@ -47,7 +48,9 @@ impl Side {
                     rows_affected: u64::from_le_bytes(words[2]),
                 })
             }
-            [format, ..] => Err(damaged(format!("format {format}; this release reads {FORMAT}"))),
+            [format, ..] => Err(damaged(format!(
+                "format {format}; this release reads {FORMAT}"
+            ))),
         }
     }
 }

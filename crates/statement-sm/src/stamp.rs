@@ -20,9 +20,15 @@ pub(crate) struct Stamp {
 /// The stamp of an entry behind one stamped `last`, by a leader whose clock shows `clock`.
 pub(crate) fn stamp(clock: UnixMillis, last: UnixMillis) -> Stamp {
     if last.0 > clock.0.saturating_add(AHEAD_MS_MAX) {
-        Stamp { at: clock, went_back: true }
+        Stamp {
+            at: clock,
+            went_back: true,
+        }
     } else {
-        Stamp { at: clock.max(last), went_back: false }
+        Stamp {
+            at: clock.max(last),
+            went_back: false,
+        }
     }
 }
 

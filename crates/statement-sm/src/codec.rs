@@ -1,0 +1,81 @@
+//! Bytes of this mode's own values: a format byte, then the value in bincode's standard configuration.
+//!
+//! Decoding is bounded: a length inside the bytes never allocates more than the limit, and bytes behind the
+//! value are refused. Many empty elements take up to 32 times their bytes in memory, nothing more.
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+const FORMAT: u8 = 1;
+
+/// The bytes of `value`.
+pub(crate) fn encode<T: Serialize>(value: &T) -> Bytes {
+    let mut out = vec![FORMAT];
+    bincode::serde::encode_into_std_write(value, &mut out, bincode::config::standard())
+        .expect("our values are plain data, and memory takes any bytes");
+    out.into()
+}
+
+/// Reads a value back that is all there is in `bytes`; the error says what doesn't fit.
+pub(crate) fn decode<T: DeserializeOwned, const BYTES_MAX: usize>(
+    bytes: &[u8],
+) -> Result<T, String> {
+    if bytes.len() > BYTES_MAX {
+        return Err(format!("{} bytes, the limit is {BYTES_MAX}", bytes.len()));
+    }
+    let rest = match bytes {
+        [FORMAT, rest @ ..] => rest,
+        [format, ..] => return Err(format!("format {format}; this release reads {FORMAT}")),
+        [] => return Err("it is empty".to_owned()),
+    };
+    let config = bincode::config::standard().with_limit::<BYTES_MAX>();
+    let (value, read) =
+        bincode::serde::decode_from_slice(rest, config).map_err(|error| error.to_string())?;
+    match rest.len() - read {
+        0 => Ok(value),
+        left => Err(format!("{left} bytes behind its end")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use sqlrep_sql::{Reply, Request};
+
+    #[test]
+    fn what_is_too_long_or_has_more_behind_it_is_refused() {
+        let bytes = encode(&vec![7u64; 10]);
+        assert_eq!(decode::<Vec<u64>, 100>(&bytes).unwrap(), [7; 10]);
+        assert!(
+            decode::<Vec<u64>, 10>(&bytes)
+                .unwrap_err()
+                .contains("limit")
+        );
+        let longer = [&bytes[..], &[0]].concat();
+        assert!(
+            decode::<Vec<u64>, 100>(&longer)
+                .unwrap_err()
+                .contains("behind")
+        );
+        assert!(decode::<Vec<u64>, 100>(&[]).unwrap_err().contains("empty"));
+        assert!(
+            decode::<Vec<u64>, 100>(&[2, 0])
+                .unwrap_err()
+                .contains("format 2")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let bytes = [&[FORMAT][..], &bytes].concat();
+            if let Ok(request) = decode::<Request, 1000>(&bytes) {
+                prop_assert!(request.statements.len() <= bytes.len());
+            }
+            if let Ok(reply) = decode::<Reply, 1000>(&bytes) {
+                prop_assert!(reply.outcomes.len() <= bytes.len());
+            }
+        }
+    }
+}
