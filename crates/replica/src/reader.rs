@@ -56,7 +56,7 @@ impl LocalReader {
         self.stop.clone()
     }
 
-    /// Answers a request that only reads, from one entry end per statement, or one for all if it is transactional.
+    /// Answers a request that only reads, all of it from one entry end.
     ///
     /// # Errors
     ///

@@ -116,6 +116,7 @@ impl Apply {
                 &self.settings,
             )?),
         };
+        writer.begin_entry();
         let mut counters = Counters {
             last_insert_id: self.side.last_insert_id,
             rows_affected: self.side.rows_affected,

@@ -3,6 +3,7 @@
 use sqlrep_core::{MachineError, Retry};
 use sqlrep_replica::ReplicaError;
 use sqlrep_sql::SqlFailure;
+use sqlrep_vfs::VfsError;
 use std::sync::Arc;
 
 /// Why this node can't follow. None of them is ever an answer to a client (safety rule 36).
@@ -46,11 +47,17 @@ pub enum StatementError {
 }
 
 impl StatementError {
-    /// Whether the same call may be made again.
+    /// Whether the same call may be made again. [`Retry::Safe`] is what heals by itself, such as a full disk; a failure of
+    /// SQLite itself is tried once more at most (safety rule 36), which is what `core` makes of [`Retry::Useless`].
     #[must_use]
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Sql(error) => error.retry(),
+            Self::Sql(SqlFailure::Store { source })
+            | Self::Sql(SqlFailure::Connection {
+                source: VfsError::Store { source, .. },
+                ..
+            }) => source.retry(),
+            Self::Sql(_) => Retry::Useless,
             Self::Replica(error) => error.retry(),
             Self::Body { .. }
             | Self::Side { .. }

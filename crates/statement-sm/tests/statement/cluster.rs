@@ -9,6 +9,7 @@ use sqlrep_core::{
 };
 use sqlrep_disk::SimulatedDisk;
 use sqlrep_env::Env;
+use sqlrep_raft_log::{LogIdentity, Options, RaftLog};
 use sqlrep_sql::{Reply, Request, SqlSettings, Value};
 use sqlrep_statement_sm::StatementMachine;
 use std::collections::BTreeMap;
@@ -30,6 +31,24 @@ pub(crate) struct MemoryLogs(Mutex<BTreeMap<u64, MemoryLog>>);
 impl Logs for MemoryLogs {
     fn open(&self, node: u64, _: &SimulatedDisk, _: &Env) -> Arc<dyn LogStore> {
         Arc::new(self.0.lock().unwrap().entry(node).or_default().clone())
+    }
+}
+
+/// Logs on the members' disks, beside the pages.
+pub(crate) struct DiskLogs;
+
+impl Logs for DiskLogs {
+    fn open(&self, id: u64, disk: &SimulatedDisk, env: &Env) -> Arc<dyn LogStore> {
+        let identity = LogIdentity {
+            node: node(id),
+            directory: DirectoryId(id),
+        };
+        let options = Options {
+            segment_bytes: 256 << 10,
+            ..Options::default()
+        };
+        let disk = Arc::new(disk.clone());
+        RaftLog::open(disk, env, options, identity).unwrap()
     }
 }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use sqlrep_core::{Committed, Epoch, StateMachine, Step, Which, WriteError};
 use sqlrep_disk::{Loss, SimulatedDisk};
 use sqlrep_env::{Env, SimulatedClock};
-use sqlrep_sql::{Outcome, Reply, Request, SqlSettings, Statement, Value, Written};
+use sqlrep_sql::{Outcome, Reply, Request, Shape, SqlSettings, Statement, Value, Written};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -230,6 +230,43 @@ fn a_checksum_of_an_earlier_entry_is_compared() {
     assert_eq!(leader.machine.checksum_mismatches(), 0);
     assert_eq!(equal.machine.checksum_mismatches(), 0);
     assert_eq!(other.machine.checksum_mismatches(), 3);
+}
+
+/// Every node holds the replies of an entry at once: together they are bounded, by what every node counts alike.
+#[test]
+fn the_replies_of_one_entry_are_bounded_together() {
+    let settings = SqlSettings {
+        reply_bytes_max: 2_000,
+        ..SqlSettings::default()
+    };
+    let beds = [1, 2].map(|seed| Bed::with(seed, settings.clone()));
+    let mut epoch = begin(&beds[0].machine);
+    let insert = Request {
+        shape: Shape::Request,
+        ..Request::execute("INSERT INTO t VALUES (zeroblob(1500)) RETURNING a")
+    };
+    let create = Request::execute("CREATE TABLE t(a)");
+    let bodies = [
+        sealed(&mut epoch, &[create]),
+        sealed(&mut epoch, &vec![insert.clone(); 20]),
+        sealed(&mut epoch, &[insert]),
+    ];
+    let replies = beds.each_ref().map(|bed| {
+        let replies = (1..)
+            .zip(&bodies)
+            .flat_map(|(index, body)| bed.apply(index, body));
+        replies.map(timeless).collect::<Vec<_>>()
+    });
+    assert_eq!(replies[0], replies[1]);
+    let done = |reply: &&Reply| matches!(reply.outcomes[..], [Outcome::Rows(_)]);
+    assert_eq!(replies[0][1..21].iter().filter(done).count(), 5);
+    good(&replies[0][21]);
+    assert_eq!(
+        beds[0].value("SELECT count(*) FROM t"),
+        Value::Integer(6),
+        "refused, undone"
+    );
+    assert_eq!(beds[0].pages(), beds[1].pages());
 }
 
 #[test]
