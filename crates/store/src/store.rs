@@ -326,6 +326,15 @@ impl Store {
         Ok(damaged)
     }
 
+    /// Whether memory is used up and nothing more could be moved out of it: a checkpoint is due, and a leader proposes nothing
+    /// until then (safety rule 11).
+    #[must_use]
+    pub fn hold(&self) -> bool {
+        let bytes = self.live().memory_bytes.load(Ordering::Relaxed);
+        // What made it full may have been written since.
+        self.hold.load(Ordering::Relaxed) && bytes > self.options.version_bytes_max
+    }
+
     /// Figures for operators.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -336,7 +345,7 @@ impl Store {
             pins: live.pins.count(),
             pages: live.state().committed.pages.0,
             generation: live.number,
-            hold: self.hold.load(Ordering::Relaxed),
+            hold: self.hold(),
         }
     }
 }
