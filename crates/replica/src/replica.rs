@@ -128,13 +128,13 @@ impl Replica {
         self.store.committed().side.mode.clone()
     }
 
-    /// Checkpoints if it is due or if `now` asks for it, and answers the durable end.
+    /// Checkpoints if it is due, if `now` asks for it or if memory is used up, and answers the durable end.
     ///
     /// # Errors
     ///
     /// The store's. A full disk changes nothing, the next call tries again.
     pub fn checkpoint(&self, log_durable: EntryId, now: bool) -> Result<EntryEnd, ReplicaError> {
-        if !now && !self.policy.due(&self.pressure()) {
+        if !now && !self.store.hold() && !self.policy.due(&self.pressure()) {
             return Ok(self.durable());
         }
         let _running = self.base.lock().unwrap_or_else(PoisonError::into_inner);
@@ -152,6 +152,12 @@ impl Replica {
         gathered.replay = gathered.replay.saturating_sub(replay_before);
         gathered.last_checkpoint = self.env.clock.now();
         Ok(self.durable())
+    }
+
+    /// Whether memory is used up and a checkpoint would make room: a leader proposes nothing until then (safety rule 11).
+    #[must_use]
+    pub fn waits_for_checkpoint(&self) -> bool {
+        self.store.hold() && self.store.anchor().position > self.store.durable().position
     }
 
     /// What has gathered since the durable position.

@@ -38,14 +38,14 @@ impl StatementEpoch {
         }
     }
 
-    /// What no node could decode is certainly never proposed.
+    /// What no node could decode is certainly never proposed, and nothing is while images wait for a checkpoint.
     fn refusal(&self, bytes: usize) -> Option<WriteError> {
         let room = BODY_BYTES_MAX - HEAD_BYTES_MAX;
         let wide = |bytes: usize| u64::try_from(bytes).expect("a size fits 64 bits");
         if bytes > room {
             let (bytes, limit_bytes) = (wide(bytes), wide(room));
             Some(WriteError::TooLarge { bytes, limit_bytes })
-        } else if self.bytes + bytes > room {
+        } else if self.bytes + bytes > room || self.replica.waits_for_checkpoint() {
             Some(WriteError::Overloaded)
         } else {
             None
@@ -91,10 +91,11 @@ impl Epoch for StatementEpoch {
         let bytes = std::mem::take(&mut self.bytes);
         let env = self.replica.env().clone();
         let end = self.replica.store().committed();
+        let images = self.replica.pressure().image_bytes;
         let batch = Batch {
             stamp_unix_ms: self.stamp().0,
             seed: env.entropy.next(),
-            reset: self.reset.count(bytes, env.clock.now()),
+            reset: self.reset.count(bytes, images, env.clock.now()),
             proof: end
                 .position
                 .map(|position| (position.index, end.checksum.0)),

@@ -5,7 +5,9 @@ use bytes::Bytes;
 use sqlrep_core::{Committed, Epoch, StateMachine, Step, Which, WriteError};
 use sqlrep_disk::{Loss, SimulatedDisk};
 use sqlrep_env::{Env, SimulatedClock};
+use sqlrep_replica::{CheckpointPolicy, Replica};
 use sqlrep_sql::{Outcome, Reply, Request, Shape, SqlSettings, Statement, Value, Written};
+use sqlrep_statement_sm::StatementMachine;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,6 +126,50 @@ fn positions_and_snapshots_are_taken_at_reset_points() {
     let again = bed.crashed(Loss::Everything);
     assert_eq!(again.machine.applied().id, Some(id(68)));
     assert_eq!(again.value("SELECT count(*) FROM t"), Value::Integer(64));
+}
+
+/// Rule 11: with memory used up and nowhere to move images to, a leader proposes nothing until a checkpoint has made room; where
+/// none can, because no reset point came yet, it goes on to one.
+#[test]
+fn a_leader_waits_for_a_checkpoint_when_memory_is_used_up() {
+    let disk = SimulatedDisk::new(17);
+    let options = sqlrep_store::Options {
+        version_bytes_max: 1 << 20,
+        spill_bytes_max: 0,
+        ..sqlrep_store::Options::new(Arc::new(disk.clone()))
+    };
+    let env = Env::inline(17);
+    let store = sqlrep_store::Store::open(options).unwrap();
+    let replica = Replica::new(store, env.clone(), CheckpointPolicy::default());
+    let settings = SqlSettings::default();
+    let machine = StatementMachine::open(Arc::new(replica), settings.clone()).unwrap();
+    let bed = Bed {
+        disk,
+        env,
+        machine,
+        settings,
+    };
+    good(&bed.write("CREATE TABLE t(a)"));
+    let mut epoch = begin(&bed.machine);
+    let (mut waited, mut written) = (0, 0);
+    while written < 300 {
+        match epoch.run(Request::execute("INSERT INTO t VALUES (randomblob(50000))")) {
+            Step::Encoded => {
+                good(&bed.apply(bed.next(), &epoch.seal()[0])[0]);
+                written += 1;
+            }
+            Step::Refused(WriteError::Overloaded) => {
+                waited += 1;
+                // Not asked for by force: used up memory makes it due.
+                let before = bed.durable();
+                bed.machine.checkpoint(id(u64::MAX), false).unwrap();
+                assert!(bed.durable() > before);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(waited > 3, "{waited}");
+    assert_eq!(bed.value("SELECT count(*) FROM t"), Value::Integer(300));
 }
 
 /// Rule 38: counters of replies are replicated state, through a restart and an install; a statement that sets none repeats them.
