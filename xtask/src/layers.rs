@@ -26,7 +26,7 @@ const LEVELS: [(&str, u32); 17] = [
 /// Crates that may name a package of the outside world, where not all may.
 const ONLY: [(&str, &[&str]); 4] = [
     ("openraft", &["core"]),
-    ("axum", &["http-api", "cli"]),
+    ("hyper", &["http-api", "cli"]),
     ("rustix", &["disk", "bench"]),
     ("getrandom", &["env"]),
 ];

@@ -1,2 +1,41 @@
-//! Seam to come.
+//! rqlite's HTTP API over [`sqlrep_service::Database`] and [`Admin`](sqlrep_service::Admin), so that rqlite's clients work unchanged.
+//!
+//! ```text
+//!   socket ──► server ──► front: OPTIONS, parameters, route, method ──► data, members, status, metrics
+//!                                                                         │ parse: body to statements
+//!                                                                         ▼
+//!                               outcome: status code and header ◄── Database, Admin ──► render: reply to JSON
+//! ```
+//!
+//! # What always holds
+//!
+//! 1. Status codes are chosen in `outcome` alone. What may have happened, or may still, is never a 5xx,
+//!    because clients send again on 5xx: it is 200 with a top-level `error`.
+//! 2. Bytes of a client never panic, and take memory only within [`Options`].
+//! 3. Nothing here waits without a limit but a client's own read of its answer, and [`Options::connections_max`]
+//!    bounds how many do.
+//!
+//! It doesn't know the mode, keep state between requests, check who asks, or speak TLS. Where it differs from rqlite
+//! is listed, with the reason, in `docs/compatibility.md`.
 #![forbid(unsafe_code)]
+
+mod body;
+mod data;
+mod date;
+mod duration;
+mod front;
+mod json;
+mod members;
+mod metrics;
+mod options;
+mod outcome;
+mod params;
+mod parse;
+mod render;
+mod server;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub use options::{Api, Options};
+pub use server::Server;

@@ -1,0 +1,8 @@
+//! The whole front against a database of fixed answers: requests in, bytes and what was asked of the database out.
+
+mod limits;
+mod mock;
+mod outcomes;
+mod parameters;
+mod sockets;
+mod vectors;

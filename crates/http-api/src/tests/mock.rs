@@ -1,0 +1,317 @@
+//! A database and an administration that answer what a test gave them and keep what they were asked.
+
+use crate::front::Front;
+use crate::{Api, Options};
+use async_trait::async_trait;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{HeaderMap, Request as HttpRequest};
+use sqlrep_core::{ClusterId, DirectoryId, EntryId, LogIndex, NodeId, ReadError, Term, WriteError};
+use sqlrep_service::{
+    Admin, AdminError, Answer, Database, Health, LogStatus, NodeStatus, QueryOptions, Role,
+    Session, SqliteStatus, Status, WriteOptions,
+};
+use sqlrep_sql::{Begin, Outcome, Reply, Request, Rows, SqlError, Value, Written};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// What was asked.
+#[derive(Clone, Debug)]
+pub(super) enum Asked {
+    Write(Request, WriteOptions),
+    Read(Request, QueryOptions),
+    StepDown(Option<NodeId>),
+    Remove(NodeId),
+    Nodes(Duration),
+    Health(bool),
+}
+
+pub(super) struct Mock {
+    pub(super) write: Result<Answer, WriteError>,
+    pub(super) read: Result<Answer, ReadError>,
+    pub(super) read_only: bool,
+    pub(super) status: Status,
+    pub(super) leader: Option<NodeStatus>,
+    pub(super) health: Health,
+    pub(super) admin: Result<(), AdminError>,
+    pub(super) options: Options,
+    /// Calls of the database wait here, if a test wants them to.
+    pub(super) gate: Option<Arc<Semaphore>>,
+    pub(super) asked: Mutex<Vec<Asked>>,
+}
+
+pub(super) fn node(id: u64, leader: bool) -> NodeStatus {
+    NodeStatus {
+        id: NodeId::new(id).unwrap(),
+        raft_address: format!("n{id}:4002"),
+        http_address: Some(format!("n{id}:4001")),
+        version: Some("v10.2.7".into()),
+        voter: true,
+        reachable: true,
+        leader,
+        took: Some(Duration::from_micros(1500)),
+        error: None,
+    }
+}
+
+pub(super) fn entry(index: u64) -> Option<EntryId> {
+    Some(EntryId {
+        term: Term(2),
+        index: LogIndex(index),
+    })
+}
+
+pub(super) fn answer(outcomes: Vec<Outcome>) -> Answer {
+    Answer {
+        reply: Reply { outcomes },
+        entry: None,
+        served_by: None,
+    }
+}
+
+pub(super) fn written(last_insert_id: i64, rows_affected: u64) -> Outcome {
+    Outcome::Written(Written {
+        last_insert_id,
+        rows_affected,
+        took: Duration::from_millis(3),
+    })
+}
+
+pub(super) fn failed(message: &str) -> Outcome {
+    Outcome::Failed(SqlError {
+        code: 1555,
+        message: message.into(),
+    })
+}
+
+/// Columns as `name:declared type`, the type empty for an expression.
+pub(super) fn rows(columns: &[&str], values: Vec<Vec<Value>>) -> Outcome {
+    let split = |column: &&str| {
+        let (name, declared) = column.split_once(':').unwrap();
+        (
+            name.to_owned(),
+            Some(declared.to_owned()).filter(|text| !text.is_empty()),
+        )
+    };
+    let (columns, types) = columns.iter().map(split).unzip();
+    Outcome::Rows(Rows {
+        columns,
+        types,
+        tables: None,
+        values,
+        took: Duration::from_millis(2),
+    })
+}
+
+pub(super) fn text(text: &str) -> Value {
+    Value::Text(text.into())
+}
+
+impl Mock {
+    pub(super) fn new() -> Self {
+        Self {
+            write: Ok(answer(vec![written(1, 1)])),
+            read: Ok(answer(vec![])),
+            read_only: false,
+            status: status(),
+            leader: Some(node(1, true)),
+            health: Health {
+                leader: true,
+                leader_contact: Ok(()),
+                store: true,
+                sync: None,
+                database: Ok(()),
+            },
+            admin: Ok(()),
+            options: Options::default(),
+            gate: None,
+            asked: Mutex::default(),
+        }
+    }
+
+    pub(super) fn writing(outcomes: Vec<Outcome>) -> Self {
+        Self {
+            write: Ok(answer(outcomes)),
+            ..Self::new()
+        }
+    }
+
+    pub(super) fn reading(outcomes: Vec<Outcome>) -> Self {
+        Self {
+            read: Ok(answer(outcomes)),
+            read_only: true,
+            ..Self::new()
+        }
+    }
+
+    pub(super) fn api(self) -> (Arc<Self>, Api) {
+        let options = self.options.clone();
+        let mock = Arc::new(self);
+        let api = Api {
+            database: mock.clone(),
+            admin: mock.clone(),
+            options,
+        };
+        (mock, api)
+    }
+
+    pub(super) fn served(self) -> Served {
+        let (mock, api) = self.api();
+        let front = Front::new(api, "127.0.0.1:4001".parse().unwrap());
+        Served { mock, front }
+    }
+
+    fn ask(&self, asked: Asked) {
+        self.asked.lock().unwrap().push(asked);
+    }
+
+    async fn wait(&self) {
+        if let Some(gate) = &self.gate {
+            gate.acquire().await.unwrap().forget();
+        }
+    }
+}
+
+fn status() -> Status {
+    Status {
+        node: NodeId::new(1).unwrap(),
+        directory: DirectoryId(0xd1),
+        cluster: ClusterId(0xc1),
+        mode: "statement".into(),
+        raft_address: "n1:4002".into(),
+        http_address: "n1:4001".into(),
+        role: Role::Leader,
+        voter: true,
+        term: Term(2),
+        leader: Some(node(1, true)),
+        last_contact: Some(Duration::ZERO),
+        members: vec![node(1, true), node(2, false)],
+        log: LogStatus {
+            last: entry(12),
+            committed: Some(LogIndex(11)),
+            applied: entry(11),
+            durable: entry(7),
+            purged: None,
+            bytes: 4096,
+        },
+        sqlite: SqliteStatus {
+            version: "3.54.1".into(),
+            page_bytes: 4096,
+            pages: 3,
+            ..SqliteStatus::default()
+        },
+        settings: BTreeMap::from([("foreign_keys".into(), "false".into())]),
+        metrics: BTreeMap::from([
+            ("proposals_total".into(), 5.0),
+            ("queue.length".into(), 0.5),
+        ]),
+        started_unix_ms: 1_092_941_466_000,
+        uptime: Duration::from_millis(61_500),
+        directory_path: "/data".into(),
+    }
+}
+
+#[async_trait]
+impl Database for Mock {
+    async fn execute(&self, request: Request, options: WriteOptions) -> Result<Answer, WriteError> {
+        self.ask(Asked::Write(request, options));
+        self.wait().await;
+        self.write.clone()
+    }
+
+    async fn query(&self, request: Request, options: QueryOptions) -> Result<Answer, ReadError> {
+        self.ask(Asked::Read(request, options));
+        self.wait().await;
+        self.read.clone()
+    }
+
+    async fn is_read_only(&self, _: &Request) -> bool {
+        self.read_only
+    }
+
+    async fn begin(&self, _: Begin) -> Result<Box<dyn Session>, WriteError> {
+        Err(WriteError::Stopped)
+    }
+}
+
+#[async_trait]
+impl Admin for Mock {
+    fn status(&self) -> Status {
+        self.status.clone()
+    }
+
+    async fn nodes(&self, wait_max: Duration) -> Vec<NodeStatus> {
+        self.ask(Asked::Nodes(wait_max));
+        self.status.members.clone()
+    }
+
+    async fn health(&self, sync: bool, _: Duration) -> Health {
+        self.ask(Asked::Health(sync));
+        self.health.clone()
+    }
+
+    async fn leader(&self, _: Duration) -> Option<NodeStatus> {
+        self.leader.clone()
+    }
+
+    async fn remove(&self, node: NodeId, _: Duration) -> Result<(), AdminError> {
+        self.ask(Asked::Remove(node));
+        self.admin.clone()
+    }
+
+    async fn step_down(&self, to: Option<NodeId>, _: Duration) -> Result<(), AdminError> {
+        self.ask(Asked::StepDown(to));
+        self.admin.clone()
+    }
+}
+
+/// A front to talk to without a socket.
+pub(super) struct Served {
+    pub(super) mock: Arc<Mock>,
+    front: Front,
+}
+
+/// What came back.
+pub(super) struct Came {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) body: String,
+}
+
+impl Came {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+}
+
+impl Served {
+    pub(super) async fn send(&self, method: &str, target: &str, kind: &str, body: &str) -> Came {
+        let request = HttpRequest::builder()
+            .method(method)
+            .uri(target)
+            .header("content-type", kind)
+            .body(Full::new(Bytes::from(body.to_owned())))
+            .unwrap();
+        let (head, body) = self.front.answer(request).await.into_parts();
+        let body = body.collect().await.unwrap().to_bytes().to_vec();
+        Came {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body: String::from_utf8(body).unwrap(),
+        }
+    }
+
+    pub(super) async fn get(&self, target: &str) -> Came {
+        self.send("GET", target, "", "").await
+    }
+
+    pub(super) async fn post(&self, target: &str, body: &str) -> Came {
+        self.send("POST", target, "application/json", body).await
+    }
+
+    pub(super) fn asked(&self) -> Vec<Asked> {
+        self.mock.asked.lock().unwrap().clone()
+    }
+}

@@ -1,0 +1,235 @@
+//! A real server on a loopback socket, spoken to by hand.
+
+use super::mock::{Mock, written};
+use crate::Server;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+/// Longer than anything here takes.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+const INSERTED: &str = r#"{"results":[{"last_insert_id":1,"rows_affected":1}]}"#;
+
+async fn start(mock: Mock) -> (Arc<Mock>, Server) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (mock, api) = mock.api();
+    (mock, Server::start(listener, api))
+}
+
+struct Client(TcpStream, Vec<u8>);
+
+impl Client {
+    async fn to(server: &Server) -> Self {
+        Self(
+            TcpStream::connect(server.local_addr()).await.unwrap(),
+            Vec::new(),
+        )
+    }
+
+    async fn send(&mut self, text: &str) {
+        self.0.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    async fn execute(&mut self, body: &str) {
+        let length = body.len();
+        self.send(&format!(
+            "POST /db/execute HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}"
+        ))
+        .await;
+    }
+
+    /// Status line and body of the next answer.
+    async fn answer(&mut self) -> (String, String) {
+        let found = timeout(DEADLINE, async {
+            loop {
+                let text = String::from_utf8_lossy(&self.1).into_owned();
+                if let Some(found) = whole(&text) {
+                    self.1.drain(..found.2);
+                    return (found.0, found.1);
+                }
+                let read = self.0.read_buf(&mut self.1).await.unwrap();
+                assert!(read > 0, "closed after {text:?}");
+            }
+        });
+        found.await.expect("an answer in time")
+    }
+
+    /// Waits until the server closes; whether it was without another byte.
+    async fn closed(&mut self) -> bool {
+        let mut rest = Vec::new();
+        match timeout(DEADLINE, self.0.read_to_end(&mut rest))
+            .await
+            .expect("a close in time")
+        {
+            Ok(read) => read == 0,
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
+    }
+}
+
+fn whole(text: &str) -> Option<(String, String, usize)> {
+    let (head, _) = text.split_once("\r\n\r\n")?;
+    let length = head.lines().find_map(|line| {
+        line.to_ascii_lowercase()
+            .strip_prefix("content-length: ")?
+            .parse()
+            .ok()
+    });
+    let from = head.len() + 4;
+    let body = text.get(from..from + length.unwrap_or(0))?;
+    Some((
+        head.lines().next()?.to_owned(),
+        body.to_owned(),
+        from + body.len(),
+    ))
+}
+
+#[tokio::test]
+async fn a_connection_serves_many_requests() {
+    let (_, server) = start(Mock::new()).await;
+    let mut client = Client::to(&server).await;
+    for _ in 0..3 {
+        client.execute("[\"x\"]").await;
+        assert_eq!(
+            client.answer().await,
+            ("HTTP/1.1 200 OK".to_owned(), INSERTED.to_owned())
+        );
+    }
+    client.execute("[\"x\"]").await;
+    client.execute("[]").await;
+    assert_eq!(client.answer().await.1, INSERTED);
+    assert_eq!(client.answer().await.1, "no statements\n");
+    server.stop(Duration::ZERO).await;
+    assert!(client.closed().await);
+}
+
+#[tokio::test]
+async fn a_body_may_come_in_pieces() {
+    let (mock, server) = start(Mock::new()).await;
+    let mut client = Client::to(&server).await;
+    client.send("POST /db/execute HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n[\"a\r\n").await;
+    client.send("4\r\nbc\"]\r\n0\r\n\r\n").await;
+    assert_eq!(client.answer().await.1, INSERTED);
+    let asked = format!("{:?}", mock.asked.lock().unwrap());
+    assert!(asked.contains("\"abc\""), "{asked}");
+}
+
+#[tokio::test]
+async fn slow_and_large_requests_are_cut() {
+    let mut mock = Mock::new();
+    mock.options.body_bytes_max = 100;
+    mock.options.header_timeout = Duration::from_millis(200);
+    mock.options.body_timeout = Duration::from_millis(100);
+    let (mock, server) = start(mock).await;
+    let mut head = Client::to(&server).await;
+    head.send("POST /db/exec").await;
+    let mut body = Client::to(&server).await;
+    body.send("POST /db/execute HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n\r\n[")
+        .await;
+    let mut large = Client::to(&server).await;
+    large
+        .send("POST /db/execute HTTP/1.1\r\nHost: a\r\nContent-Length: 101\r\n\r\n[")
+        .await;
+    let mut chunks = Client::to(&server).await;
+    let chunk = "x".repeat(101);
+    chunks.send(&format!("POST /db/execute HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n65\r\n{chunk}\r\n")).await;
+    let mut idle = Client::to(&server).await;
+    assert_eq!(body.answer().await.0, "HTTP/1.1 408 Request Timeout");
+    assert_eq!(large.answer().await.0, "HTTP/1.1 413 Payload Too Large");
+    assert_eq!(chunks.answer().await.0, "HTTP/1.1 413 Payload Too Large");
+    head.closed().await;
+    assert!(idle.closed().await);
+    assert!(mock.asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn connections_above_the_limit_are_refused() {
+    let mut mock = Mock::new();
+    mock.options.connections_max = 1;
+    let (_, server) = start(mock).await;
+    let mut first = Client::to(&server).await;
+    first.execute("[\"x\"]").await;
+    assert_eq!(first.answer().await.1, INSERTED);
+    let mut second = Client::to(&server).await;
+    assert_eq!(
+        second.answer().await,
+        (
+            "HTTP/1.1 503 Service Unavailable".to_owned(),
+            "too many connections\n".to_owned()
+        )
+    );
+    assert!(second.closed().await);
+    first.execute("[\"x\"]").await;
+    assert_eq!(first.answer().await.1, INSERTED);
+}
+
+#[tokio::test]
+async fn garbage_is_refused_and_harms_nobody() {
+    let (_, server) = start(Mock::new()).await;
+    for garbage in ["\u{1}\u{2} \r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "\r\n\u{0}"] {
+        let mut client = Client::to(&server).await;
+        client.send(garbage).await;
+        client.closed().await;
+    }
+    let mut client = Client::to(&server).await;
+    client.send("GET /a\u{1}b HTTP/1.1\r\n\r\n").await;
+    assert_eq!(client.answer().await.0, "HTTP/1.1 400 Bad Request");
+    let mut other = Client::to(&server).await;
+    other.execute("[\"x\"]").await;
+    assert_eq!(other.answer().await.1, INSERTED);
+}
+
+async fn until_asked(mock: &Mock) {
+    let asked = async {
+        while mock.asked.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(DEADLINE, asked)
+        .await
+        .expect("the database is asked in time");
+}
+
+#[tokio::test]
+async fn stopping_lets_requests_end() {
+    let gate = Arc::new(Semaphore::new(0));
+    let mut mock = Mock::writing(vec![written(1, 1)]);
+    mock.gate = Some(gate.clone());
+    let (mock, server) = start(mock).await;
+    let mut client = Client::to(&server).await;
+    client.execute("[\"x\"]").await;
+    until_asked(&mock).await;
+    let address = server.local_addr();
+    let stopping = tokio::spawn(server.stop(DEADLINE));
+    let refused = async { while TcpStream::connect(address).await.is_ok() {} };
+    timeout(DEADLINE, refused)
+        .await
+        .expect("nothing is accepted any more");
+    gate.add_permits(1);
+    assert_eq!(client.answer().await.1, INSERTED);
+    assert!(client.closed().await);
+    timeout(DEADLINE, stopping).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn stopping_cuts_what_doesn_t_end() {
+    let mut mock = Mock::new();
+    mock.gate = Some(Arc::new(Semaphore::new(0)));
+    let (mock, server) = start(mock).await;
+    let mut client = Client::to(&server).await;
+    client.execute("[\"x\"]").await;
+    until_asked(&mock).await;
+    timeout(DEADLINE, server.stop(Duration::from_millis(10)))
+        .await
+        .unwrap();
+    assert!(client.closed().await);
+    assert_eq!(
+        Arc::strong_count(&mock),
+        1,
+        "nothing holds the database any more"
+    );
+}
