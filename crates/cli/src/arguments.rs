@@ -1,0 +1,98 @@
+//! The command line as clap reads it.
+
+use crate::client::Target;
+use crate::node::{Mode, NodeArguments};
+use crate::shell::{Format, Level};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// SQLite that survives losing machines.
+#[derive(Debug, Parser)]
+#[command(name = "sqlrep", version, propagate_version = true)]
+pub(crate) struct Program {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a node
+    Node(Box<NodeArguments>),
+    /// Run a cluster on this machine, to try things; Ctrl-C stops it
+    Cluster(ClusterArguments),
+    /// Speak SQL to a node
+    Shell(ShellArguments),
+    /// Tell how a node and its cluster are
+    Status(StatusArguments),
+}
+
+/// Flags of `sqlrep cluster`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ClusterArguments {
+    /// Nodes of the cluster, 1 to 9. Default: 3, which survives one lost node
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9), hide_default_value = true)]
+    pub(crate) nodes: u32,
+
+    /// How changes travel. Default: statement
+    #[arg(long, default_value = "statement", hide_default_value = true)]
+    pub(crate) mode: Mode,
+
+    /// Folder for the nodes' data, kept at the end and used again with the same ports. Default: a temporary one,
+    /// removed at the end
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// What the nodes log to standard error. Default: error, since forming a cluster warns a little
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        default_value = "error",
+        hide_default_value = true
+    )]
+    pub(crate) log_level: String,
+}
+
+/// Which node to speak to.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct NodeAddress {
+    /// The node's client address. Default: http://127.0.0.1:4001
+    #[arg(
+        long = "addr",
+        env = "SQLREP_ADDR",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:4001",
+        hide_default_value = true
+    )]
+    pub(crate) target: Target,
+}
+
+/// Flags of `sqlrep shell`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ShellArguments {
+    #[command(flatten)]
+    pub(crate) node: NodeAddress,
+
+    /// Run this SQL (or dot command) and end; code 1 if it fails. Default: read statements from standard input
+    #[arg(short = 'c', long = "command", value_name = "SQL")]
+    pub(crate) command: Option<String>,
+
+    /// How results look; .mode changes it. Default: table
+    #[arg(long, default_value = "table", hide_default_value = true)]
+    pub(crate) format: Format,
+
+    /// What reads promise; .consistency changes it. Default: weak, the leader's state
+    #[arg(long, default_value = "weak", hide_default_value = true)]
+    pub(crate) level: Level,
+}
+
+/// Flags of `sqlrep status`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct StatusArguments {
+    #[command(flatten)]
+    pub(crate) node: NodeAddress,
+
+    /// Everything the node tells, as one JSON object. Default: a short summary
+    #[arg(long)]
+    pub(crate) json: bool,
+}
