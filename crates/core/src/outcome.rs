@@ -142,6 +142,12 @@ pub enum ReadError {
     /// Too many reads wait.
     #[error("too many requests are waiting")]
     Overloaded,
+    /// This node couldn't compute it, or the leader that was asked didn't answer; another node, or the same one later, may.
+    #[error("{what}")]
+    Failed {
+        /// What went wrong.
+        what: String,
+    },
     /// This node is stopping.
     #[error("the node is stopping")]
     Stopped,

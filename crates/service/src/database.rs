@@ -23,6 +23,18 @@ pub struct QueryOptions {
     pub run_max: Option<Duration>,
 }
 
+impl QueryOptions {
+    /// Strict, on any node, with the limits of the node.
+    #[must_use]
+    pub fn linearizable() -> Self {
+        Self {
+            level: ReadLevel::Linearizable,
+            bound: ReadBound::default(),
+            run_max: None,
+        }
+    }
+}
+
 /// A reply and where it stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {

@@ -6,10 +6,11 @@
 
 mod sum;
 
+use bytes::Bytes;
 use sqlrep_core::memory::MemoryLog;
 use sqlrep_core::{
-    ClusterId, DirectoryId, Member, NodeId, Parts, Peer, ReadBound, ReadLevel, Retry, Settings,
-    Transport,
+    ClusterId, DirectoryId, Genesis, Member, NoPeerService, NodeId, Parts, Peer, ReadBound,
+    ReadLevel, Retry, Route, Settings, Transport,
 };
 use sqlrep_env::Env;
 use sqlrep_transport_tcp::{Identity, Options, TcpTransport};
@@ -48,6 +49,11 @@ impl Node {
             machine: machine.clone(),
             log: Arc::new(MemoryLog::default()),
             transport: transport.clone(),
+            service: Arc::new(NoPeerService),
+            genesis: Some(Genesis {
+                cluster: ClusterId(7),
+                settings: Bytes::new(),
+            }),
             env: Env::real(),
             settings: Settings::default(),
         };
@@ -129,9 +135,10 @@ async fn agreed(nodes: &[Node], numbers: &[u64]) {
 /// Adds a number at whoever leads, once more when a change of leader left it open whether it was added.
 async fn add(nodes: &[Node], number: u64) -> u64 {
     loop {
-        let added = leader(nodes).await.member.write(number, PATIENCE).await;
+        let leader = leader(nodes).await;
+        let added = leader.member.write(number, Route::Here, PATIENCE).await;
         match added {
-            Ok((sum, _)) => return sum,
+            Ok(written) => return written.reply,
             Err(error) => assert_ne!(error.retry(), Retry::Useless, "{error}"),
         }
     }
