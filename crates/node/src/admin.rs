@@ -1,0 +1,312 @@
+//! `service::Admin`: how this node is, and who belongs to the cluster.
+
+use crate::Mode;
+use crate::front::{Front, SqlMachine};
+use crate::peer::{self, Ask, Description};
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use sqlrep_core::{DirectoryId, MemberError, NodeId, ReadBound, ReadLevel, Role};
+use sqlrep_env::{Moment, UnixMillis};
+use sqlrep_raft_log::RaftLog;
+use sqlrep_service::{
+    Admin, AdminError, Health, LogStatus, NodeStatus, Role as ShownRole, SqliteStatus, Status,
+};
+use sqlrep_sql::Request;
+use sqlrep_store::Store;
+use sqlrep_vfs::Engine;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What doesn't change while a node runs, and the parts that its status is read from.
+pub(crate) struct Facts {
+    pub(crate) node: NodeId,
+    pub(crate) directory: DirectoryId,
+    pub(crate) directory_path: String,
+    pub(crate) mode: Mode,
+    pub(crate) description: Description,
+    pub(crate) raft_address: String,
+    pub(crate) engine: Engine,
+    pub(crate) store: Arc<Store>,
+    pub(crate) log: Arc<RaftLog>,
+    pub(crate) started: Moment,
+    pub(crate) started_wall: UnixMillis,
+}
+
+fn shown(role: Role) -> ShownRole {
+    match role {
+        Role::Leader => ShownRole::Leader,
+        Role::Follower => ShownRole::Follower,
+        Role::Candidate => ShownRole::Candidate,
+        Role::Learner => ShownRole::Learner,
+        Role::Stopped => ShownRole::Shutdown,
+    }
+}
+
+impl Facts {
+    fn sqlite(&self) -> SqliteStatus {
+        let (stats, end) = (self.store.stats(), self.store.committed());
+        SqliteStatus {
+            version: self.engine.version.clone(),
+            compile_options: self.engine.compile_options.clone(),
+            page_bytes: self.store.page_size().bytes(),
+            pages: stats.pages,
+            version_bytes: stats.version_bytes,
+            checksum: end.checksum.0,
+        }
+    }
+
+    fn own(&self, leads: bool, voter: bool) -> NodeStatus {
+        NodeStatus {
+            id: self.node,
+            raft_address: self.raft_address.clone(),
+            http_address: Some(self.description.http_address.clone()),
+            version: Some(self.description.release.clone()),
+            voter,
+            reachable: true,
+            leader: leads,
+            took: Some(Duration::ZERO),
+            error: None,
+        }
+    }
+}
+
+impl<M: SqlMachine> Front<M> {
+    /// Asks a member who it is to clients.
+    async fn describe(&self, node: NodeId, wait_max: Duration) -> Result<Description, String> {
+        let ask = peer::encode(&Ask::Describe);
+        let asked = self.member.ask(node, ask, wait_max).await;
+        let answer = asked.map_err(|error| error.to_string())?;
+        match peer::decode(&answer)? {
+            peer::Answer::Describe(description) => Ok(description),
+            peer::Answer::Refused(what) => Err(what),
+            peer::Answer::Query(_) => Err("it answered another question".to_owned()),
+        }
+    }
+
+    async fn probed(
+        &self,
+        node: NodeId,
+        status: &sqlrep_core::MemberStatus,
+        leader: Option<NodeId>,
+        wait_max: Duration,
+    ) -> NodeStatus {
+        let leads = leader == Some(node);
+        if node == self.facts.node {
+            return self.facts.own(leads, status.voter);
+        }
+        let since = Instant::now();
+        let described = self.describe(node, wait_max).await;
+        let (http_address, version, error) = match described {
+            Ok(description) => (
+                Some(description.http_address),
+                Some(description.release),
+                None,
+            ),
+            Err(error) => (None, None, Some(error)),
+        };
+        let reachable = error.is_none();
+        NodeStatus {
+            id: node,
+            raft_address: status.peer.raft.clone(),
+            http_address,
+            version,
+            voter: status.voter,
+            reachable,
+            leader: leads,
+            took: reachable.then(|| since.elapsed()),
+            error,
+        }
+    }
+
+    /// A member as Raft's membership has it, without asking it.
+    fn listed(
+        node: NodeId,
+        status: &sqlrep_core::MemberStatus,
+        leader: Option<NodeId>,
+    ) -> NodeStatus {
+        NodeStatus {
+            id: node,
+            raft_address: status.peer.raft.clone(),
+            http_address: Some(status.peer.http.clone()),
+            version: None,
+            voter: status.voter,
+            reachable: true,
+            leader: leader == Some(node),
+            took: None,
+            error: None,
+        }
+    }
+
+    fn metrics(&self, status: &sqlrep_core::Status) -> BTreeMap<String, f64> {
+        let (store, log) = (self.facts.store.stats(), self.facts.log.stats());
+        let due = self.facts.store.checkpoint_due();
+        let counts = status.counts;
+        #[allow(
+            clippy::cast_precision_loss,
+            reason = "a gauge of more than 2^53 is still a good gauge"
+        )]
+        let number = |value: u64| value as f64;
+        let size = |value: usize| number(u64::try_from(value).unwrap_or(u64::MAX));
+        let index = |id: Option<sqlrep_core::EntryId>| number(id.map_or(0, |id| id.index.0));
+        BTreeMap::from(
+            [
+                ("raft_term", number(status.term.0)),
+                (
+                    "raft_leader",
+                    number(u64::from(status.role == Role::Leader)),
+                ),
+                ("raft_last_index", index(status.last)),
+                ("raft_commit_index", index(status.committed)),
+                ("raft_applied_index", index(status.applied)),
+                ("raft_durable_index", index(status.durable)),
+                ("proposer_waiting_requests", size(status.waiting)),
+                ("proposer_in_flight_entries", size(status.in_flight)),
+                ("proposed_entries_total", number(counts.entries)),
+                ("proposed_requests_total", number(counts.requests)),
+                ("gathered_requests_max", number(counts.gathered_max)),
+                ("read_rounds_total", number(counts.read_rounds)),
+                ("store_version_bytes", number(store.version_bytes)),
+                ("store_spill_bytes", number(store.spill_bytes)),
+                ("store_pins", size(store.pins)),
+                ("store_pages", number(u64::from(store.pages))),
+                ("checkpoint_due_bytes", number(due.image_bytes)),
+                ("checkpoint_due_entries", number(due.entries)),
+                ("log_bytes", number(log.file_bytes)),
+                ("log_syncs_total", number(log.syncs)),
+                ("log_entries_total", number(log.entries_appended)),
+                ("log_sync_seconds_total", log.total_sync.as_secs_f64()),
+                ("log_sync_last_seconds", log.last_sync.as_secs_f64()),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
+        )
+    }
+}
+
+fn refused(error: MemberError) -> AdminError {
+    match error {
+        MemberError::NotLeader { .. } => AdminError::NoLeader,
+        MemberError::Timeout { waited } => AdminError::Timeout(waited),
+        other => AdminError::Refused(other.to_string()),
+    }
+}
+
+#[async_trait]
+impl<M: SqlMachine> Admin for Front<M> {
+    fn status(&self) -> Status {
+        let (status, facts) = (self.member.status(), &self.facts);
+        let leads = status.role == Role::Leader;
+        let voter = status.members.get(&facts.node).is_some_and(|own| own.voter);
+        let members: Vec<NodeStatus> = status
+            .members
+            .iter()
+            .map(|(node, member)| Self::listed(*node, member, status.leader))
+            .collect();
+        let leader = members.iter().find(|member| member.leader).cloned();
+        Status {
+            node: facts.node,
+            directory: facts.directory,
+            cluster: status.cluster,
+            mode: facts.mode.to_string(),
+            raft_address: facts.raft_address.clone(),
+            http_address: facts.description.http_address.clone(),
+            role: shown(status.role),
+            voter,
+            term: status.term,
+            leader,
+            last_contact: if leads {
+                Some(Duration::ZERO)
+            } else {
+                status.contact
+            },
+            members,
+            log: LogStatus {
+                last: status.last,
+                committed: status.committed.map(|id| id.index),
+                applied: status.applied,
+                durable: status.durable,
+                purged: status.purged,
+                bytes: facts.log.stats().file_bytes,
+            },
+            sqlite: facts.sqlite(),
+            settings: self.settings.describe(),
+            metrics: self.metrics(&status),
+            started_unix_ms: facts.started_wall.0,
+            uptime: self.env.clock.now().since(facts.started),
+            directory_path: facts.directory_path.clone(),
+        }
+    }
+
+    async fn nodes(&self, wait_max: Duration) -> Vec<NodeStatus> {
+        let status = self.member.status();
+        let probes = status
+            .members
+            .iter()
+            .map(|(node, member)| self.probed(*node, member, status.leader, wait_max));
+        join_all(probes).await
+    }
+
+    async fn health(&self, sync: bool, wait_max: Duration) -> Health {
+        let status = self.member.status();
+        let leader_contact = match status.leader {
+            None => Err("leader does not exist".to_owned()),
+            Some(leader) if leader == self.facts.node => Ok(()),
+            Some(leader) => self.describe(leader, wait_max).await.map(|_| ()),
+        };
+        let bound = ReadBound {
+            wait_max: Some(wait_max),
+            ..ReadBound::default()
+        };
+        let sync = if sync {
+            let reached = self.member.permit(ReadLevel::Linearizable, bound).await;
+            Some(reached.map(|_| ()).map_err(|error| error.to_string()))
+        } else {
+            None
+        };
+        let one = Request::query("SELECT 1");
+        let database = self.read(&one, Some(wait_max)).await;
+        Health {
+            leader: status.leader.is_some(),
+            leader_contact,
+            store: status.applied.is_some()
+                && status.cluster.0 != 0
+                && status.out_of_service.is_none(),
+            sync,
+            database: database.map(|_| ()).map_err(|error| error.to_string()),
+        }
+    }
+
+    async fn leader(&self, wait_max: Duration) -> Option<NodeStatus> {
+        let status = self.member.status();
+        let leader = status.leader?;
+        let member = status.members.get(&leader)?;
+        let probed = self.probed(leader, member, Some(leader), wait_max).await;
+        // Its advertised address stands in the membership, whether it answers now or not.
+        let http_address = probed
+            .http_address
+            .clone()
+            .or_else(|| Some(member.peer.http.clone()));
+        Some(NodeStatus {
+            http_address,
+            ..probed
+        })
+    }
+
+    async fn remove(&self, node: NodeId, wait_max: Duration) -> Result<(), AdminError> {
+        self.member.remove(node, wait_max).await.map_err(refused)
+    }
+
+    async fn step_down(&self, to: Option<NodeId>, wait_max: Duration) -> Result<(), AdminError> {
+        let status = self.member.status();
+        if let Some(to) = to {
+            if !status.members.contains_key(&to) {
+                return Err(AdminError::UnknownNode(to.to_string()));
+            }
+            if status.leader == Some(to) {
+                return Err(AdminError::AlreadyLeader);
+            }
+        }
+        self.member.transfer(to, wait_max).await.map_err(refused)
+    }
+}

@@ -1,0 +1,101 @@
+//! Why a node can't start or had to stop.
+
+use sqlrep_core::{MemberError, Retry, StorageError, TransportError};
+use sqlrep_disk::DiskError;
+use std::io;
+
+/// What an embedder or an operator is told. Each says what to do, or what was found where.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// Options that contradict each other or what the data directory holds.
+    #[error("{what}")]
+    Refused {
+        /// What, and what to do.
+        what: String,
+    },
+    /// An address can't be listened on.
+    #[error("can't listen on {address}: {source}; choose another address or stop what uses it")]
+    Listen {
+        /// As given.
+        address: String,
+        /// What the network said.
+        source: io::Error,
+    },
+    /// The data directory.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The page store, or SQLite on it.
+    #[error("the database of this node can't be opened: {source}")]
+    Database {
+        /// What was found.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The log.
+    #[error("the log of this node can't be opened: {source}")]
+    Log {
+        /// What was found.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The file `identity` is damaged or from another release.
+    #[error("the file identity of the data directory can't be used: {what}")]
+    Identity {
+        /// What doesn't fit.
+        what: String,
+    },
+    /// Raft.
+    #[error(transparent)]
+    Member(#[from] MemberError),
+    /// The network between nodes.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+}
+
+impl NodeError {
+    /// Whether the same may be tried again.
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Disk(error) => error.retry(),
+            Self::Member(error) => error.retry(),
+            Self::Transport(error) => error.retry(),
+            Self::Listen { .. } => Retry::Safe,
+            Self::Refused { .. }
+            | Self::Database { .. }
+            | Self::Log { .. }
+            | Self::Identity { .. } => Retry::Useless,
+        }
+    }
+
+    /// Damage or a failure of the database.
+    pub(crate) fn database(source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Database {
+            source: Box::new(source),
+        }
+    }
+
+    pub(crate) fn refused(what: impl Into<String>) -> Self {
+        Self::Refused { what: what.into() }
+    }
+}
+
+/// Why a running node has to end its process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Failure {
+    /// A write or sync failed: nothing written since can be trusted.
+    Disk(String),
+    /// Bytes that were durable read back wrong.
+    Corrupt(String),
+    /// Raft stopped by itself.
+    Raft(String),
+}
+
+impl Failure {
+    pub(crate) fn of_log(error: &StorageError) -> Self {
+        match error {
+            StorageError::Corrupt { .. } => Self::Corrupt(error.to_string()),
+            _ => Self::Disk(error.to_string()),
+        }
+    }
+}

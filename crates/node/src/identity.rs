@@ -1,0 +1,241 @@
+//! The file `identity`: whose data directory this is.
+//!
+//! ```text
+//!   sqlrep identity 1
+//!   node 7
+//!   directory 0123456789abcdef
+//!   mode statement
+//!   cluster 0000000000000000
+//!   proposed fedcba9876543210
+//!   settings {"page_bytes":4096,…}
+//!   checksum 0011223344556677
+//! ```
+//!
+//! `directory` is drawn when the directory is made, so that an emptied disk or a copied directory is told from the
+//! one that the cluster knows. `cluster` is zero until the node belongs to one. `proposed` is the name that this node
+//! gives a cluster if it is the one to form it. The checksum is xxh3 over all lines before it.
+//!
+//! Invariant 1: the file is replaced whole: written aside, synced, renamed, the folder synced.
+//! Invariant 2: node, directory, mode and settings never change once the file is there.
+
+use crate::{ClusterSettings, Mode, NodeError};
+use sqlrep_core::{ClusterId, DirectoryId, NodeId};
+use sqlrep_disk::{Disk, DiskError, OpenMode};
+use sqlrep_env::{Actor, Executor};
+use std::fmt::Write;
+use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64;
+
+const FILE: &str = "identity";
+const ASIDE: &str = "identity.new";
+const FORMAT: &str = "sqlrep identity 1";
+
+/// A larger file is none of ours.
+const BYTES_MAX: u64 = 64 << 10;
+
+/// What the file says.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Identity {
+    pub(crate) node: NodeId,
+    pub(crate) directory: DirectoryId,
+    pub(crate) mode: Mode,
+    pub(crate) cluster: ClusterId,
+    pub(crate) proposed: ClusterId,
+    pub(crate) settings: ClusterSettings,
+}
+
+impl Identity {
+    /// Reads it; none in a new data directory.
+    pub(crate) fn load(disk: &dyn Disk) -> Result<Option<Self>, NodeError> {
+        let file = match disk.open(FILE, OpenMode::Existing) {
+            Ok(file) => file,
+            Err(DiskError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let size = file.size()?;
+        if size > BYTES_MAX {
+            return Err(damaged(format!("it has {size} bytes")));
+        }
+        let mut bytes = vec![0; usize::try_from(size).expect("just bounded")];
+        file.read_exact_at(0, &mut bytes)?;
+        Self::decode(&bytes).map(Some)
+    }
+
+    /// Writes it durably (invariant 1).
+    pub(crate) fn save(&self, disk: &dyn Disk) -> Result<(), NodeError> {
+        disk.remove(ASIDE)?;
+        let file = disk.open(ASIDE, OpenMode::New)?;
+        file.write_at(0, self.encode().as_bytes())?;
+        file.sync()?;
+        disk.rename(ASIDE, FILE)?;
+        disk.sync_dir("")?;
+        Ok(())
+    }
+
+    fn encode(&self) -> String {
+        let settings = self.settings.encode();
+        let settings = String::from_utf8(settings).expect("JSON is UTF-8");
+        let mut text = format!(
+            "{FORMAT}\nnode {}\ndirectory {}\nmode {}\ncluster {}\nproposed {}\nsettings {settings}\n",
+            self.node, self.directory, self.mode, self.cluster, self.proposed
+        );
+        let checksum = xxh3_64(text.as_bytes());
+        writeln!(text, "checksum {checksum:016x}").expect("a string takes any text");
+        text
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, NodeError> {
+        let text = std::str::from_utf8(bytes).map_err(|_| damaged("it is no text"))?;
+        match text.lines().next() {
+            Some(FORMAT) => {}
+            first => {
+                let first = first.unwrap_or_default();
+                return Err(damaged(format!(
+                    "it begins with {first:?}; this release reads {FORMAT:?}"
+                )));
+            }
+        }
+        check_sum(text)?;
+        let number = |name| hex(field(text, name)?, name);
+        let node = field(text, "node")?;
+        let node = node.parse().ok().and_then(NodeId::new);
+        Ok(Self {
+            node: node.ok_or_else(|| damaged("its node id is no number below 2^63"))?,
+            directory: DirectoryId(number("directory")?),
+            mode: field(text, "mode")?.parse()?,
+            cluster: ClusterId(number("cluster")?),
+            proposed: ClusterId(number("proposed")?),
+            settings: ClusterSettings::decode(field(text, "settings")?.as_bytes())?,
+        })
+    }
+}
+
+/// Writes what a running node learns, on a worker of its own.
+pub(crate) struct Keeper(Actor<(Arc<dyn Disk>, Identity)>);
+
+/// A node learns its cluster's name once.
+const NOTES_MAX: usize = 4;
+
+impl Keeper {
+    pub(crate) fn start(executor: &dyn Executor, disk: Arc<dyn Disk>, identity: Identity) -> Self {
+        Self(Actor::start(
+            executor,
+            "identity",
+            NOTES_MAX,
+            (disk, identity),
+        ))
+    }
+
+    /// Notes the cluster's name. A failure leaves the file as it was: the log has the name too, and the next start
+    /// notes it again.
+    pub(crate) fn note(&self, cluster: ClusterId) {
+        let noted = self.0.send(move |(disk, identity)| {
+            identity.cluster = cluster;
+            if let Err(error) = identity.save(&**disk) {
+                tracing::error!(%error, "the cluster's name isn't noted in the data directory");
+            }
+        });
+        if noted.is_err() {
+            tracing::error!("the cluster's name isn't noted: the disk is too slow");
+        }
+    }
+}
+
+fn damaged(what: impl Into<String>) -> NodeError {
+    NodeError::Identity { what: what.into() }
+}
+
+fn field<'a>(text: &'a str, name: &str) -> Result<&'a str, NodeError> {
+    let value = |line: &'a str| line.strip_prefix(name)?.strip_prefix(' ');
+    let found = text.lines().find_map(value);
+    found.ok_or_else(|| damaged(format!("it has no line {name}")))
+}
+
+fn hex(digits: &str, name: &str) -> Result<u64, NodeError> {
+    u64::from_str_radix(digits, 16).map_err(|_| damaged(format!("its {name} is no hex number")))
+}
+
+fn check_sum(text: &str) -> Result<(), NodeError> {
+    let end = text.rfind("checksum ");
+    let end = end.ok_or_else(|| damaged("it has no checksum"))?;
+    let written = hex(field(&text[end..], "checksum")?, "checksum")?;
+    if written == xxh3_64(&text.as_bytes()[..end]) {
+        Ok(())
+    } else {
+        Err(damaged(
+            "its checksum differs from its content; restore it from a backup, or empty the \
+             directory and join under a new node id",
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use sqlrep_disk::{Loss, SimulatedDisk};
+
+    fn identity() -> Identity {
+        Identity {
+            node: NodeId::new(7).unwrap(),
+            directory: DirectoryId(0x0123_4567_89ab_cdef),
+            mode: Mode::Statement,
+            cluster: ClusterId(0),
+            proposed: ClusterId(9),
+            settings: ClusterSettings::default(),
+        }
+    }
+
+    #[test]
+    fn it_comes_back_and_another_format_is_named() {
+        let disk = SimulatedDisk::new(1);
+        assert_eq!(Identity::load(&disk).unwrap(), None);
+        identity().save(&disk).unwrap();
+        assert_eq!(Identity::load(&disk).unwrap(), Some(identity()));
+        let newer = identity()
+            .encode()
+            .replace("sqlrep identity 1", "sqlrep identity 2");
+        let error = Identity::decode(newer.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("sqlrep identity 2"), "{error}");
+    }
+
+    /// A crash at any call leaves the old file or the new one, whole.
+    #[test]
+    fn a_crash_leaves_one_of_both() {
+        let old = identity();
+        let new = Identity {
+            cluster: ClusterId(5),
+            ..identity()
+        };
+        for call in 1.. {
+            let disk = SimulatedDisk::new(call);
+            old.save(&disk).unwrap();
+            disk.crash_at(call);
+            if new.save(&disk).is_ok() {
+                assert!(call > 4, "every call was tried");
+                break;
+            }
+            for seed in 0..20 {
+                let after = disk.crash(Loss::Random { seed });
+                let found = Identity::load(&after).unwrap().unwrap();
+                assert!(found == old || found == new, "call {call}, seed {seed}");
+                new.save(&after).unwrap();
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_flipped_byte_is_found(at in 0usize..2000, bits in 1u8..) {
+            let mut bytes = identity().encode().into_bytes();
+            let at = at % (bytes.len() - 1);
+            bytes[at] ^= bits;
+            prop_assert!(Identity::decode(&bytes).is_err());
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(Identity::decode(&bytes).is_err());
+        }
+    }
+}

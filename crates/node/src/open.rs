@@ -1,0 +1,235 @@
+//! From options to the parts of a node: what the data directory holds is read, compared and completed.
+//!
+//! Order matters: the lock comes first, the identity before anything that it decides, the store before the log
+//! (a log that is ahead of the store is replayed, the other way round is refused by `core`).
+
+use crate::identity::Identity;
+use crate::options::Surroundings;
+use crate::{ClusterSettings, Failure, Mode, NodeError, NodeOptions};
+use sqlrep_core::{ClusterId, DirectoryId, NodeId};
+use sqlrep_disk::{Disk, DiskError, RealDisk};
+use sqlrep_env::Env;
+use sqlrep_raft_log::{LogIdentity, RaftLog};
+use sqlrep_replica::{CheckpointPolicy, Replica};
+use sqlrep_statement_sm::StatementMachine;
+use sqlrep_store::{PageSize, Store, StoreError};
+use sqlrep_vfs::{Engine, rusqlite};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Folders of a data directory.
+const FOLDERS: [&str; 3] = ["log", "db", "tmp"];
+
+/// Seconds since the epoch at which local time is compared with UTC: winter, summer, before and after changes of rules.
+const PROBES: [i64; 6] = [
+    0,
+    473_385_600,
+    1_089_849_600,
+    1_711_843_200,
+    1_720_000_000,
+    1_900_000_000,
+];
+
+/// A data directory, opened.
+pub(crate) struct Opened {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) env: Env,
+    /// Held for life.
+    pub(crate) lock: Box<dyn Send + Sync>,
+    pub(crate) identity: Identity,
+    pub(crate) engine: Engine,
+    pub(crate) store: Arc<Store>,
+    pub(crate) log: Arc<RaftLog>,
+    pub(crate) replica: Arc<Replica>,
+    pub(crate) machine: Arc<StatementMachine>,
+    /// What the log said when it failed.
+    pub(crate) failed: watch::Receiver<Option<Failure>>,
+}
+
+pub(crate) fn open(options: &NodeOptions) -> Result<Opened, NodeError> {
+    options.check()?;
+    let engine = sqlrep_vfs::check_engine().map_err(NodeError::database)?;
+    check_local_time()?;
+    let (disk, env) = surroundings(options)?;
+    let lock = disk.lock()?;
+    let identity = identity(options, &*disk, &env)?;
+    if identity.mode == Mode::Page {
+        return Err(NodeError::refused(
+            "page mode is not available yet; start with --mode=statement",
+        ));
+    }
+    for folder in FOLDERS {
+        disk.create_dir(folder)?;
+    }
+    disk.sync_dir("")?;
+    let store = store(options, &disk, &identity)?;
+    let (log, failed) = log(&disk, &env, &identity)?;
+    let replica = Replica::new(store.clone(), env.clone(), CheckpointPolicy::default());
+    let replica = Arc::new(replica);
+    let machine = StatementMachine::open(replica.clone(), identity.settings.sql.clone())
+        .map_err(NodeError::database)?;
+    Ok(Opened {
+        disk,
+        env,
+        lock,
+        identity,
+        engine,
+        store,
+        log,
+        replica,
+        machine,
+        failed,
+    })
+}
+
+fn surroundings(options: &NodeOptions) -> Result<(Arc<dyn Disk>, Env), NodeError> {
+    match &options.surroundings {
+        Some(Surroundings { disk, env, .. }) => Ok((disk.clone(), env.clone())),
+        None => {
+            let disk = RealDisk::open(&options.directory)?;
+            Ok((Arc::new(disk), Env::real()))
+        }
+    }
+}
+
+/// What the directory says, or a new one, compared with what the options say.
+fn identity(options: &NodeOptions, disk: &dyn Disk, env: &Env) -> Result<Identity, NodeError> {
+    match Identity::load(disk)? {
+        Some(identity) => {
+            agrees(options, &identity)?;
+            Ok(identity)
+        }
+        None => {
+            let identity = drawn(options, env)?;
+            untouched(disk)?;
+            identity.save(disk)?;
+            Ok(identity)
+        }
+    }
+}
+
+/// A directory without `identity` that has our other files was damaged or half deleted.
+fn untouched(disk: &dyn Disk) -> Result<(), NodeError> {
+    for folder in ["log", "db"] {
+        let held = match disk.list(folder) {
+            Ok(names) => !names.is_empty(),
+            Err(DiskError::NotFound { .. }) => false,
+            Err(error) => return Err(error.into()),
+        };
+        if held {
+            return Err(NodeError::Identity {
+                what: format!(
+                    "it is missing, but {folder}/ holds data; restore it from a backup, or empty the \
+                     directory and join under a new node id"
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn drawn(options: &NodeOptions, env: &Env) -> Result<Identity, NodeError> {
+    let mode = options.mode.ok_or_else(|| {
+        NodeError::refused("a new data directory needs --mode=statement or --mode=page")
+    })?;
+    let settings = ClusterSettings::default().with(&options.cluster_settings)?;
+    // Above zero, since zero means none; node ids are drawn short enough to be typed.
+    let drawn = || env.entropy.next() | 1;
+    let node = NodeId::new(drawn() >> 33).expect("31 bits are below 2^63");
+    Ok(Identity {
+        node: options.node_id.unwrap_or(node),
+        directory: DirectoryId(drawn()),
+        mode,
+        cluster: ClusterId(0),
+        proposed: ClusterId(drawn()),
+        settings,
+    })
+}
+
+fn agrees(options: &NodeOptions, identity: &Identity) -> Result<(), NodeError> {
+    if let Some(asked) = options.node_id
+        && asked != identity.node
+    {
+        return Err(NodeError::refused(format!(
+            "this data directory belongs to node {}, not {asked}; start it with --node-id {} or choose \
+             another --data-dir",
+            identity.node, identity.node
+        )));
+    }
+    if let Some(asked) = options.mode
+        && asked != identity.mode
+    {
+        return Err(NodeError::refused(format!(
+            "this data directory is of mode {}, not {asked}; a cluster keeps its mode",
+            identity.mode
+        )));
+    }
+    let asked = identity.settings.with(&options.cluster_settings)?;
+    match asked.differences(&identity.settings).first() {
+        None => Ok(()),
+        Some(first) => Err(NodeError::refused(format!(
+            "the cluster setting {} is {} and can't be changed to {}: it is fixed when a cluster is formed",
+            first.name, first.stands, first.asked
+        ))),
+    }
+}
+
+fn store(
+    options: &NodeOptions,
+    disk: &Arc<dyn Disk>,
+    identity: &Identity,
+) -> Result<Arc<Store>, NodeError> {
+    let page_bytes = identity.settings.page_bytes;
+    let opened = Store::open(sqlrep_store::Options {
+        page_size: PageSize::new(page_bytes),
+        version_bytes_max: options.version_bytes_max,
+        spill_bytes_max: options.spill_bytes_max,
+        ..sqlrep_store::Options::new(disk.clone())
+    });
+    opened.map_err(|error: StoreError| NodeError::database(error))
+}
+
+type Watched<T> = (T, watch::Receiver<Option<Failure>>);
+
+fn log(
+    disk: &Arc<dyn Disk>,
+    env: &Env,
+    identity: &Identity,
+) -> Result<Watched<Arc<RaftLog>>, NodeError> {
+    let options = sqlrep_raft_log::Options::default();
+    let whose = LogIdentity {
+        node: identity.node,
+        directory: identity.directory,
+    };
+    let log = RaftLog::open(disk.clone(), env, options, whose);
+    let log = log.map_err(|source| NodeError::Log {
+        source: Box::new(source),
+    })?;
+    let (sender, failed) = watch::channel(None);
+    log.on_failure(Box::new(move |error| {
+        sender.send_replace(Some(Failure::of_log(error)));
+    }));
+    Ok((log, failed))
+}
+
+/// Statement mode executes `localtime` on every node: they agree only if all show UTC (safety rule 35).
+fn check_local_time() -> Result<(), NodeError> {
+    let ask = || -> rusqlite::Result<bool> {
+        let sqlite = rusqlite::Connection::open_in_memory()?;
+        let sql = "SELECT datetime(?1, 'unixepoch') = datetime(?1, 'unixepoch', 'localtime')";
+        for probe in PROBES {
+            if !sqlite.query_row(sql, [probe], |row| row.get(0))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    match ask() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(NodeError::refused(
+            "the local time of this process isn't UTC, so that 'localtime' in SQL would differ between nodes; \
+             start it with the environment variable TZ=UTC",
+        )),
+        Err(error) => Err(NodeError::database(error)),
+    }
+}

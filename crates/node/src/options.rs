@@ -1,0 +1,195 @@
+//! What a node is started with.
+
+use crate::NodeError;
+use sqlrep_core::{NodeId, Settings, Transport};
+use sqlrep_disk::Disk;
+use sqlrep_env::Env;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How changes travel: a property of the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The log carries SQL, every node executes it.
+    Statement,
+    /// The log carries changed pages, the leader executes.
+    Page,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Statement => "statement",
+            Self::Page => "page",
+        })
+    }
+}
+
+impl FromStr for Mode {
+    type Err = NodeError;
+
+    fn from_str(text: &str) -> Result<Self, NodeError> {
+        match text {
+            "statement" => Ok(Self::Statement),
+            "page" => Ok(Self::Page),
+            other => Err(NodeError::refused(format!(
+                "{other:?} is no mode; they are statement and page"
+            ))),
+        }
+    }
+}
+
+/// Times that suit a machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// Machines that share a disk or a network with others: writes go on about 1.5 s after a leader is lost.
+    #[default]
+    Standard,
+    /// Quiet machines with fast disks: within 0.5 s.
+    Fast,
+}
+
+impl Profile {
+    pub(crate) fn settings(self) -> Settings {
+        match self {
+            Self::Standard => Settings::default(),
+            Self::Fast => Settings::fast(),
+        }
+    }
+}
+
+/// Where a node's disk, time and network come from, if not from this machine: for simulations, and for several
+/// nodes in one process without sockets.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// The data directory.
+    pub disk: Arc<dyn Disk>,
+    /// Links to the other nodes.
+    pub transport: Arc<dyn Transport>,
+    /// Time, randomness, threads.
+    pub env: Env,
+}
+
+impl fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Surroundings")
+    }
+}
+
+/// Everything a node is started with. The same options start and restart it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct NodeOptions {
+    /// The data directory.
+    pub directory: PathBuf,
+    /// The cluster's mode; none: what the directory holds.
+    pub mode: Option<Mode>,
+    /// This node; none: what the directory holds, else drawn.
+    pub node_id: Option<NodeId>,
+    /// `host:port` to listen on for the other nodes.
+    pub raft_address: String,
+    /// `host:port` under which the others reach it; none: as listened on.
+    pub raft_advertised: Option<String>,
+    /// `host:port` under which clients reach this node: what `/nodes` and redirects show.
+    pub http_advertised: String,
+    /// Raft addresses of members to join, the own one may be among them.
+    pub join: Vec<String>,
+    /// Form a cluster of this many nodes once all of `join` are reached and empty.
+    pub bootstrap_expect: Option<u32>,
+    /// False: a read replica.
+    pub voter: bool,
+    /// Cluster settings by name; what isn't named is as the cluster has it, or its default.
+    pub cluster_settings: BTreeMap<String, String>,
+    /// Times.
+    pub profile: Profile,
+    /// Bytes of page images in memory. Default 128 MiB.
+    pub version_bytes_max: u64,
+    /// Bytes of page images in the spill file. Default 4 GiB.
+    pub spill_bytes_max: u64,
+    /// Reader connections. Default 4.
+    pub readers: usize,
+    /// How long a node tries to enter a cluster before it gives up. Default ten years: as long as it takes.
+    pub enter_wait_max: Duration,
+    /// None: this machine.
+    pub surroundings: Option<Surroundings>,
+}
+
+impl NodeOptions {
+    /// A lone node on loopback with free ports, its data in `directory`.
+    #[must_use]
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+            mode: None,
+            node_id: None,
+            raft_address: "127.0.0.1:0".to_owned(),
+            raft_advertised: None,
+            http_advertised: String::new(),
+            join: Vec::new(),
+            bootstrap_expect: None,
+            voter: true,
+            cluster_settings: BTreeMap::new(),
+            profile: Profile::Standard,
+            version_bytes_max: 128 << 20,
+            spill_bytes_max: 4 << 30,
+            readers: 4,
+            enter_wait_max: Duration::from_secs(10 * 365 * 24 * 3600),
+            surroundings: None,
+        }
+    }
+
+    /// What can be told without looking at the machine.
+    pub(crate) fn check(&self) -> Result<(), NodeError> {
+        let distinct: BTreeSet<&String> = self.join.iter().collect();
+        if distinct.len() < self.join.len() {
+            return Err(NodeError::refused(
+                "an address stands twice in --join; each node has its own",
+            ));
+        }
+        let Some(expect) = self.bootstrap_expect else {
+            return Ok(());
+        };
+        let named = self.join.len();
+        if usize::try_from(expect) != Ok(named) {
+            return Err(NodeError::refused(format!(
+                "--bootstrap-expect is {expect} and --join names {named} addresses; name all {expect}, \
+                 this node's own too"
+            )));
+        }
+        if !self.voter {
+            return Err(NodeError::refused(
+                "--non-voter and --bootstrap-expect contradict each other: founding members vote",
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contradictions_are_refused_by_name() {
+        let options = |join: &[&str], expect, voter| NodeOptions {
+            join: join.iter().map(|one| (*one).to_owned()).collect(),
+            bootstrap_expect: expect,
+            voter,
+            ..NodeOptions::new("x")
+        };
+        let text = |options: NodeOptions| options.check().unwrap_err().to_string();
+        assert!(text(options(&["a:1", "a:1"], None, true)).contains("twice"));
+        assert!(text(options(&["a:1"], Some(3), true)).contains("names 1"));
+        assert!(text(options(&["a:1"], Some(1), false)).contains("--non-voter"));
+        assert!(
+            options(&["a:1", "b:1", "c:1"], Some(3), true)
+                .check()
+                .is_ok()
+        );
+        assert!(options(&["a:1"], None, false).check().is_ok());
+    }
+}

@@ -1,0 +1,96 @@
+//! What nodes ask each other beside Raft: a query that only the leader may answer, and how a node is reached.
+//!
+//! `core` carries these as opaque bytes on its client lane: a format byte, then bincode's variable-length encoding,
+//! bounded when it is read.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sqlrep_core::{EntryId, ReadBound, ReadError, ReadLevel};
+use sqlrep_sql::{Reply, Request};
+use std::time::Duration;
+
+const FORMAT: u8 = 1;
+
+/// As much as a frame of the client lane may carry.
+const DECODED_BYTES_MAX: usize = 64 << 20;
+
+/// A question.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Ask {
+    /// Run this where you lead.
+    Query {
+        request: Request,
+        level: ReadLevel,
+        bound: ReadBound,
+        run_max: Option<Duration>,
+    },
+    /// Who are you to clients?
+    Describe,
+}
+
+/// Its answer.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    Query(Result<(Reply, Option<EntryId>), ReadError>),
+    Describe(Description),
+    /// The question wasn't understood.
+    Refused(String),
+}
+
+/// A node as clients see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Description {
+    pub(crate) http_address: String,
+    pub(crate) release: String,
+}
+
+pub(crate) fn encode<T: Serialize>(value: &T) -> Bytes {
+    let mut bytes = vec![FORMAT];
+    bincode::serde::encode_into_std_write(value, &mut bytes, bincode::config::standard())
+        .expect("our own types have an encoding, and memory takes any bytes");
+    bytes.into()
+}
+
+/// Reads a value back; the error says what doesn't fit.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let config = bincode::config::standard().with_limit::<DECODED_BYTES_MAX>();
+    match bytes {
+        [FORMAT, rest @ ..] => match bincode::serde::decode_from_slice(rest, config) {
+            Ok((value, read)) if read == rest.len() => Ok(value),
+            Ok(_) => Err("bytes behind the end".to_owned()),
+            Err(error) => Err(error.to_string()),
+        },
+        [format, ..] => Err(format!("format {format}; this release reads {FORMAT}")),
+        [] => Err("no bytes".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_question_and_an_answer_come_back() {
+        let ask = Ask::Query {
+            request: Request::query("SELECT 1"),
+            level: ReadLevel::Weak,
+            bound: ReadBound::default(),
+            run_max: Some(Duration::from_secs(1)),
+        };
+        assert_eq!(decode::<Ask>(&encode(&ask)), Ok(ask));
+        let answer = Answer::Query(Err(ReadError::Stale));
+        assert_eq!(decode::<Answer>(&encode(&answer)), Ok(answer));
+        assert!(decode::<Ask>(&[2, 1]).unwrap_err().contains("format 2"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut framed = vec![FORMAT];
+            framed.extend(bytes);
+            let read = decode::<Ask>(&framed).is_ok() || decode::<Answer>(&framed).is_ok();
+            prop_assert!(!read || framed.len() > 1);
+        }
+    }
+}

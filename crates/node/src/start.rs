@@ -1,0 +1,242 @@
+//! From an opened data directory to a running node: member, readers, front, and the tasks beside them.
+
+use crate::admin::Facts;
+use crate::belong::{enter, follow};
+use crate::front::Front;
+use crate::identity::Keeper;
+use crate::node::{Entering, Machine, Node};
+use crate::open::{Opened, open};
+use crate::peer::{self, Ask, Description};
+use crate::{NodeError, NodeOptions};
+use async_trait::async_trait;
+use bytes::Bytes;
+use sqlrep_core::{
+    BootstrapPlan, Genesis, LogStore, Member, NodeId, Parts, Peer, PeerService, ReadError,
+    Transport,
+};
+use sqlrep_replica::{ReaderOptions, Readers};
+use sqlrep_transport_tcp::TcpTransport;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock, Weak};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Answers other nodes once the node is complete.
+#[derive(Default)]
+struct Desk(OnceLock<Weak<Front<Machine>>>);
+
+#[async_trait]
+impl PeerService for Desk {
+    async fn call(&self, _from: NodeId, ask: Bytes) -> Bytes {
+        let front = self.0.get().and_then(Weak::upgrade);
+        let answer = match (front, peer::decode(&ask)) {
+            (None, _) => peer::Answer::Refused("the node is starting or stopping".to_owned()),
+            (_, Err(what)) => peer::Answer::Refused(what),
+            (Some(front), Ok(ask)) => answer(&front, ask).await,
+        };
+        peer::encode(&answer)
+    }
+}
+
+async fn answer(front: &Front<Machine>, ask: Ask) -> peer::Answer {
+    match ask {
+        Ask::Describe => peer::Answer::Describe(front.facts.description.clone()),
+        Ask::Query {
+            request,
+            level,
+            bound,
+            run_max,
+        } => {
+            let here = front.query_here(&request, level, bound, run_max).await;
+            // Not forwarded again: the asking node looks for the leader anew.
+            let elsewhere = |leader| ReadError::NotLeader {
+                leader: Some(leader),
+            };
+            peer::Answer::Query(here.and_then(|outcome| outcome.map_err(elsewhere)))
+        }
+    }
+}
+
+/// How other nodes are reached, and how they reach this one.
+struct Network {
+    /// None if the options bring a network of their own.
+    tcp: Option<Arc<TcpTransport>>,
+    transport: Arc<dyn Transport>,
+    peer: Peer,
+}
+
+/// Opens and starts everything; see [`Node::start`].
+pub(crate) async fn start(options: NodeOptions) -> Result<Node, NodeError> {
+    let opened = open(&options)?;
+    let network = network(&options, &opened).await?;
+    let desk = Arc::new(Desk::default());
+    let parts = parts(&options, &opened, &network, desk.clone());
+    let member = Box::pin(Member::start(parts)).await?;
+    let front = Arc::new(front(&options, &opened, &network.peer, member)?);
+    desk.0
+        .set(Arc::downgrade(&front))
+        .expect("set once, right here");
+    Ok(run(&options, opened, network, front))
+}
+
+fn parts(
+    options: &NodeOptions,
+    opened: &Opened,
+    network: &Network,
+    service: Arc<dyn PeerService>,
+) -> Parts<Machine> {
+    let identity = &opened.identity;
+    Parts {
+        node: identity.node,
+        directory: identity.directory,
+        machine: opened.machine.clone(),
+        log: opened.log.clone() as Arc<dyn LogStore>,
+        transport: network.transport.clone(),
+        service,
+        genesis: Some(Genesis {
+            cluster: identity.proposed,
+            settings: identity.settings.encode().into(),
+        }),
+        env: opened.env.clone(),
+        settings: options.profile.settings(),
+    }
+}
+
+fn front(
+    options: &NodeOptions,
+    opened: &Opened,
+    peer: &Peer,
+    member: Member<Machine>,
+) -> Result<Front<Machine>, NodeError> {
+    let settings = opened.identity.settings.clone();
+    let pool = ReaderOptions {
+        readers: options.readers,
+        ..ReaderOptions::default()
+    };
+    let readers =
+        Readers::start(&opened.replica, &settings.sql, pool).map_err(NodeError::database)?;
+    Ok(Front {
+        member,
+        readers,
+        env: opened.env.clone(),
+        settings,
+        facts: facts(options, opened, peer),
+    })
+}
+
+fn facts(options: &NodeOptions, opened: &Opened, peer: &Peer) -> Facts {
+    let identity = &opened.identity;
+    Facts {
+        node: identity.node,
+        directory: identity.directory,
+        directory_path: options.directory.display().to_string(),
+        mode: identity.mode,
+        description: Description {
+            http_address: peer.http.clone(),
+            release: crate::RELEASE.to_owned(),
+        },
+        raft_address: peer.raft.clone(),
+        engine: opened.engine.clone(),
+        store: opened.store.clone(),
+        log: opened.log.clone(),
+        started: opened.env.clock.now(),
+        started_wall: opened.env.clock.wall(),
+    }
+}
+
+fn run(
+    options: &NodeOptions,
+    opened: Opened,
+    network: Network,
+    front: Arc<Front<Machine>>,
+) -> Node {
+    let plan = plan(options, &opened, &network.peer);
+    let Opened {
+        disk,
+        env,
+        lock,
+        identity,
+        log,
+        replica,
+        machine,
+        failed,
+        ..
+    } = opened;
+    let (member, mut tasks) = (front.member.clone(), JoinSet::new());
+    let cluster = identity.cluster;
+    let keeper = Keeper::start(&*env.executor, disk, identity);
+    tasks.spawn(follow(member.membership(), network.tcp, keeper, cluster));
+    let (sender, entering) = watch::channel(Entering::Waiting);
+    tasks.spawn(enter(member, plan, sender));
+    Node {
+        front,
+        machine,
+        replica,
+        log,
+        env,
+        entering,
+        failed,
+        raft_address: network.peer.raft,
+        tasks,
+        lock,
+    }
+}
+
+fn plan(options: &NodeOptions, opened: &Opened, peer: &Peer) -> BootstrapPlan {
+    BootstrapPlan {
+        own: (opened.identity.node, peer.clone()),
+        join: options.join.clone(),
+        expect: options.bootstrap_expect,
+        voter: options.voter,
+        mode: opened.identity.mode.to_string(),
+        settings: opened.identity.settings.encode().into(),
+        wait_max: options.enter_wait_max,
+    }
+}
+
+/// Real sockets, unless the options bring a network of their own.
+async fn network(options: &NodeOptions, opened: &Opened) -> Result<Network, NodeError> {
+    let (tcp, transport, listened) = match &options.surroundings {
+        Some(surroundings) => (
+            None,
+            surroundings.transport.clone(),
+            options.raft_address.clone(),
+        ),
+        None => {
+            let tcp = listen(options, opened).await?;
+            let address = tcp.local_addr().to_string();
+            (Some(tcp.clone()), tcp as Arc<dyn Transport>, address)
+        }
+    };
+    let peer = Peer {
+        raft: options.raft_advertised.clone().unwrap_or(listened),
+        http: options.http_advertised.clone(),
+        directory: opened.identity.directory,
+    };
+    Ok(Network {
+        tcp,
+        transport,
+        peer,
+    })
+}
+
+async fn listen(options: &NodeOptions, opened: &Opened) -> Result<Arc<TcpTransport>, NodeError> {
+    let listener = TcpListener::bind(&options.raft_address).await;
+    let listener = listener.map_err(|source| NodeError::Listen {
+        address: options.raft_address.clone(),
+        source,
+    })?;
+    let identity = sqlrep_transport_tcp::Identity {
+        node: opened.identity.node,
+        directory: opened.identity.directory,
+        mode: opened.identity.mode.to_string(),
+        engine: opened.engine.source_id.clone(),
+        engine_digest: opened.engine.fingerprint,
+        release: crate::RELEASE.to_owned(),
+    };
+    let tcp = TcpTransport::new(listener, identity, sqlrep_transport_tcp::Options::default());
+    // The members aren't known before the log is read; the cluster's name is, from the first start on.
+    tcp.belongs_to(opened.identity.cluster, BTreeMap::new());
+    Ok(tcp)
+}

@@ -1,0 +1,16 @@
+//! The example does what it tells, on real files and sockets.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test says what went wrong by panicking"
+)]
+
+#[path = "../examples/three.rs"]
+#[allow(dead_code, reason = "its main is for those who run it")]
+mod three;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_nodes_in_one_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let shown = Box::pin(three::three(folder.path())).await.unwrap();
+    assert_eq!(shown, (4, 4));
+}
