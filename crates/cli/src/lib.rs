@@ -31,6 +31,7 @@ mod exit;
 mod logging;
 mod node;
 mod shell;
+mod signals;
 mod status;
 mod terminal;
 

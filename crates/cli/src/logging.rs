@@ -16,8 +16,9 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// What is logged unless something else is asked for.
-pub(crate) const LEVEL_DEFAULT: &str = "warn";
+/// What is logged unless something else is asked for. openraft warns of each client that doesn't wait for its own answer,
+/// which none of ours does.
+pub(crate) const LEVEL_DEFAULT: &str = "warn,openraft=error";
 
 /// Checks a level or filter like `info` or `warn,sqlrep_core=debug`.
 ///

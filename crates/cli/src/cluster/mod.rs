@@ -10,16 +10,15 @@
 
 mod children;
 mod plan;
-mod signals;
 
 use crate::arguments::ClusterArguments;
 use crate::client::Client;
 use crate::exit::Exit;
 use crate::node::Mode;
+use crate::signals::Signals;
 use crate::terminal;
 use children::{Children, Ended};
 use plan::{Place, Plan};
-use signals::Signals;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

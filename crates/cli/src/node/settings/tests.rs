@@ -26,7 +26,7 @@ fn defaults_are_on_loopback() {
     assert_eq!(settings.http_advertised, settings.http_address);
     assert_eq!((settings.mode, settings.node_id), (None, None));
     assert!(settings.voter && settings.warnings.is_empty());
-    assert_eq!(settings.log_level, "warn");
+    assert_eq!(settings.log_level, LEVEL_DEFAULT);
 }
 
 #[test]
