@@ -1,0 +1,13 @@
+//! Whole programs: processes on loopback, killed, paused, stopped and joined as machines are. After each story every
+//! acknowledged write is there exactly once, what was refused isn't, and all databases are equal byte for byte.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test says what went wrong by panicking"
+)]
+
+mod faults;
+mod load;
+mod membership;
+mod process;
+mod reads;
+mod single;

@@ -1,0 +1,147 @@
+//! One node: what an operator tries first.
+
+use crate::process::{Cluster, NodeProcess, until};
+use serde_json::json;
+
+fn alone() -> Cluster {
+    let mut cluster = Cluster::of(1);
+    cluster.nodes[0].spawn(&[]);
+    cluster.ready();
+    cluster
+}
+
+#[test]
+fn a_killed_node_comes_back_with_everything_it_acknowledged() {
+    let mut cluster = alone();
+    cluster.nodes[0].must("CREATE TABLE t (id INTEGER PRIMARY KEY, x)");
+    for id in 0..50 {
+        cluster.nodes[0].must(&format!("INSERT INTO t VALUES ({id}, random())"));
+    }
+    let before = cluster.agree("SELECT * FROM t ORDER BY id");
+    for _ in 0..3 {
+        cluster.nodes[0].kill();
+        cluster.nodes[0].spawn(&[]);
+        cluster.ready();
+        assert_eq!(cluster.agree("SELECT * FROM t ORDER BY id"), before);
+    }
+    assert!(cluster.nodes[0].stop().success());
+    cluster.nodes[0].spawn(&[]);
+    cluster.ready();
+    assert_eq!(cluster.agree("SELECT count(*) FROM t"), json!([[50]]));
+}
+
+#[test]
+fn a_transaction_happens_whole_or_not_at_all() {
+    let cluster = alone();
+    let node = &cluster.nodes[0];
+    node.must("CREATE TABLE t (x NOT NULL)");
+    let body = json!(["INSERT INTO t VALUES (1)", "INSERT INTO t VALUES (NULL)"]);
+    let (status, answer) = node
+        .post(
+            "/db/execute?transaction",
+            &body.to_string(),
+            crate::process::LIMIT,
+        )
+        .unwrap();
+    assert_eq!(status, 200);
+    assert!(
+        answer.to_string().contains("NOT NULL constraint failed"),
+        "{answer}"
+    );
+    assert_eq!(
+        node.rows("SELECT count(*) FROM t", "strong").unwrap(),
+        json!([[0]])
+    );
+}
+
+/// Runs a command line that can't work, and returns its exit code and what it says.
+fn refused(node: &NodeProcess, more: &[&str]) -> (i32, String) {
+    let more: Vec<String> = more.iter().map(|&one| one.to_owned()).collect();
+    let output = node.command(&more).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code().expect("it ends by itself"), text)
+}
+
+#[test]
+fn a_directory_in_use_and_a_busy_port_are_refused_by_name() {
+    let cluster = alone();
+    let mut second = cluster.newcomer(1);
+    second.directory = cluster.nodes[0].directory.clone();
+    let (code, text) = refused(&second, &[]);
+    assert_eq!(code, 3, "{text}");
+    assert!(text.contains("another process"), "{text}");
+    let mut third = cluster.newcomer(3);
+    third.http = cluster.nodes[0].http.clone();
+    let (code, text) = refused(&third, &[]);
+    assert_eq!(code, 4, "{text}");
+    let mut fourth = cluster.newcomer(4);
+    fourth.raft = cluster.nodes[0].raft.clone();
+    let (code, text) = refused(&fourth, &[]);
+    assert_eq!(code, 4, "{text}");
+}
+
+#[test]
+fn what_a_directory_holds_cannot_be_changed_by_flags() {
+    let mut cluster = alone();
+    assert!(cluster.nodes[0].stop().success());
+    let node = &cluster.nodes[0];
+    let (code, text) = refused(node, &["--page-size", "8192"]);
+    assert!(code == 3 && text.contains("page_bytes"), "{code} {text}");
+    let mut other = cluster.newcomer(9);
+    other.directory = node.directory.clone();
+    let (code, text) = refused(&other, &[]);
+    assert!(code == 3 && text.contains("--node-id 1"), "{code} {text}");
+}
+
+#[test]
+fn a_flipped_log_is_named_with_file_and_offset() {
+    let mut cluster = alone();
+    cluster.nodes[0].must("CREATE TABLE t (x)");
+    for _ in 0..20 {
+        cluster.nodes[0].must("INSERT INTO t VALUES (hex(randomblob(100)))");
+    }
+    cluster.nodes[0].kill();
+    let log = cluster.nodes[0].directory.join("log");
+    let mut segments: Vec<_> = std::fs::read_dir(log)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "seg"))
+        .collect();
+    segments.sort();
+    let mut bytes = std::fs::read(&segments[0]).unwrap();
+    // The first INSERT's text: in a batch that later ones prove.
+    let at = bytes.windows(6).position(|word| word == b"INSERT").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&segments[0], bytes).unwrap();
+    let (code, text) = refused(&cluster.nodes[0], &[]);
+    assert_eq!(code, 6, "{text}");
+    assert!(text.contains("log/") && text.contains("offset"), "{text}");
+}
+
+#[test]
+fn poison_leaves_the_node_writable_also_after_a_kill() {
+    let mut cluster = Cluster::of(1);
+    let budget = ["--setting".to_owned(), "steps_max=200000".to_owned()];
+    cluster.nodes[0].spawn(&budget);
+    cluster.ready();
+    cluster.nodes[0].must("CREATE TABLE t (x)");
+    let endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) INSERT INTO t SELECT x FROM c";
+    let large = "INSERT INTO t VALUES (hex(zeroblob(200000000)))";
+    for poison in [endless, large] {
+        let outcome = cluster.nodes[0].execute(poison);
+        assert!(
+            matches!(outcome, crate::process::Outcome::Refused(_)),
+            "{outcome:?}"
+        );
+    }
+    cluster.nodes[0].kill();
+    cluster.nodes[0].spawn(&[]);
+    cluster.ready();
+    cluster.nodes[0].must("INSERT INTO t VALUES (1)");
+    until("one row", || {
+        let rows = cluster.nodes[0]
+            .rows("SELECT count(*) FROM t", "strong")
+            .ok()?;
+        (rows == json!([[1]])).then_some(())
+    });
+}
