@@ -12,8 +12,7 @@
 //! 1. Status codes are chosen in `outcome` alone. What may have happened, or may still, is never a 5xx,
 //!    because clients send again on 5xx: it is 200 with a top-level `error`.
 //! 2. Bytes of a client never panic, and take memory only within [`Options`].
-//! 3. Nothing here waits without a limit but a client's own read of its answer, and [`Options::connections_max`]
-//!    bounds how many do.
+//! 3. No client holds a connection for ever by being slow: heads, bodies and answers that stand still have limits.
 //!
 //! It doesn't know the mode, keep state between requests, check who asks, or speak TLS. Where it differs from rqlite
 //! is listed, with the reason, in `docs/compatibility.md`.
@@ -33,6 +32,7 @@ mod params;
 mod parse;
 mod render;
 mod server;
+mod stall;
 mod status;
 #[cfg(test)]
 mod tests;

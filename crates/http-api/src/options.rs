@@ -27,6 +27,8 @@ pub struct Options {
     pub header_timeout: Duration,
     /// How long a request's body may take. Default 30 s.
     pub body_timeout: Duration,
+    /// How long an answer may stand still because its client doesn't read. Default 30 s.
+    pub write_timeout: Duration,
     /// How long members are waited for where the client names no `timeout`. Default 30 s.
     pub members_timeout: Duration,
 }
@@ -40,6 +42,7 @@ impl Default for Options {
             connections_max: 4096,
             header_timeout: Duration::from_secs(120),
             body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
             members_timeout: Duration::from_secs(30),
         }
     }

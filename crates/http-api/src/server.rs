@@ -4,9 +4,11 @@
 //! without being read. Invariants:
 //!
 //! 1. A connection that is idle, or slow with a request's head, is closed after `header_timeout`.
-//! 2. After [`Server::stop`] returns, no request of this server runs.
+//! 2. One whose client doesn't read is closed after the answer stood still for `write_timeout`.
+//! 3. After [`Server::stop`] returns, no request of this server runs.
 
 use crate::front::Front;
+use crate::stall::Stall;
 use crate::{Api, Options};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -134,12 +136,13 @@ async fn serve(stream: TcpStream, front: Arc<Front>, mut draining: watch::Receiv
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "answers may be delayed by Nagle's algorithm");
     }
+    let io = TokioIo::new(Stall::new(stream, front.api.options.write_timeout));
     let builder = builder(&front.api.options);
     let service = service_fn(move |request| {
         let front = front.clone();
         async move { Ok::<_, Infallible>(front.answer(request).await) }
     });
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection = std::pin::pin!(builder.serve_connection(io, service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         _ = draining.changed() => {

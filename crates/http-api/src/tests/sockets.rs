@@ -1,6 +1,6 @@
 //! A real server on a loopback socket, spoken to by hand.
 
-use super::mock::{Mock, written};
+use super::mock::{Mock, rows, text, written};
 use crate::Server;
 use std::sync::Arc;
 use std::time::Duration;
@@ -181,6 +181,45 @@ async fn garbage_is_refused_and_harms_nobody() {
     let mut other = Client::to(&server).await;
     other.execute("[\"x\"]").await;
     assert_eq!(other.answer().await.1, INSERTED);
+}
+
+/// Whether a new connection is served; one above the limit may be reset before it reads its refusal.
+async fn answers(server: &Server) -> bool {
+    let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
+    let sent = stream
+        .write_all(b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await;
+    let mut status = [0; 15];
+    sent.is_ok() && stream.read_exact(&mut status).await.is_ok() && &status == b"HTTP/1.1 200 OK"
+}
+
+#[tokio::test]
+async fn a_client_that_doesn_t_read_is_cut() {
+    let large = rows(&["a:text"], vec![vec![text(&"x".repeat(32 << 20))]]);
+    let mut mock = Mock::reading(vec![large]);
+    mock.options.connections_max = 1;
+    mock.options.write_timeout = Duration::from_millis(100);
+    let (mock, server) = start(mock).await;
+    let mut deaf = Client::to(&server).await;
+    deaf.send("GET /db/query?q=x HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await;
+    until_asked(&mock).await;
+    let free = async { while !answers(&server).await {} };
+    timeout(DEADLINE, free)
+        .await
+        .expect("its place is free in time");
+}
+
+#[tokio::test]
+async fn a_head_without_end_is_refused() {
+    let (_, server) = start(Mock::new()).await;
+    let mut client = Client::to(&server).await;
+    let filler = "a".repeat(66 << 10);
+    client
+        .send(&format!("GET /status HTTP/1.1\r\nX-Filler: {filler}"))
+        .await;
+    let (status, _) = client.answer().await;
+    assert_eq!(status, "HTTP/1.1 431 Request Header Fields Too Large");
 }
 
 async fn until_asked(mock: &Mock) {
