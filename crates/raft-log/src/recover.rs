@@ -364,7 +364,8 @@ impl Scan {
         self.index.truncate(last);
         let index = last.map(|last| last.index);
         self.newest.retain(|entry| Some(entry.id.index) <= index);
-        if self.missing.is_some_and(|id| Some(id.index) > index) {
+        // No entry is left that is here: those in the missing segments are the last ones.
+        if self.missing.is_some_and(|id| Some(id.index) >= index) {
             let (purged, committed) = (self.index.purged(), self.index.committed());
             self.missing = last.filter(|_| index > purged.map(|id| id.index));
             let last = self.missing.or(purged);

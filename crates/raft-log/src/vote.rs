@@ -92,7 +92,7 @@ impl VoteFile {
         for slot in slots {
             refuse(slot)?;
         }
-        let newest = u64::from(slots[1].sequence() > slots[0].sequence());
+        let newest = u64::from(slots[1].sequence() >= slots[0].sequence());
         let sequence = slots[0].sequence().max(slots[1].sequence());
         let mut votes = Self {
             file,
@@ -322,6 +322,19 @@ mod tests {
                 assert_eq!(nth, 5);
                 return;
             }
+        }
+    }
+
+    /// Rule 6: the very first vote, torn, is none, also if the file was opened before.
+    #[test]
+    fn a_torn_first_vote_is_none() {
+        for seed in 0..20 {
+            let (disk, _) = disk(&[]);
+            let (mut file, _) = VoteFile::open(&disk, identity(), None).unwrap();
+            disk.crash_at(1 + seed % 4);
+            assert!(file.record(vote(1)).is_err());
+            let found = open(&disk.crash(Loss::Random { seed }), 0).unwrap();
+            assert!(found.is_none_or(|found| found == vote(1)));
         }
     }
 

@@ -123,7 +123,7 @@ fn a_crash_at_every_call_loses_nothing_acknowledged_and_brings_nothing_back() {
 /// Rule 13: a call that fails once ends the log; the next process finds what was acknowledged.
 #[test]
 fn a_call_that_fails_once_loses_nothing_acknowledged() {
-    try_all(|disk, call| disk.inject(Fault::io(call)), 1);
+    try_all(|disk, call| disk.inject(Fault::io(call)));
 }
 
 #[test]
