@@ -2,10 +2,35 @@
 //!
 //! A [`Request`] is the unit of commit: one SQLite transaction, or one per statement where it isn't
 //! transactional. Its [`Reply`] has one [`Outcome`] per statement that ran. SQL errors are outcomes, equal on
-//! every node; a failure of this node alone never becomes one (safety rule 36).
+//! every node; a failure of this node alone never becomes one (safety rule 36): it is an [`SqlFailure`].
+//!
+//! ```text
+//!  Request ─┬─ Writer::run   BEGIN, statements, COMMIT ─► versions     time, seed, step budget of the entry
+//!           └─ Reader::run   one snapshot                              deadline, rows, bytes of the read
+//!                 │
+//!                 ├─ guard     the authorizer: what a statement may touch, and which pragmas
+//!                 ├─ step      binds, steps, takes rows
+//!                 └─ verdict   which of SQLite's errors are answers
+//! ```
+//!
+//! # What may not be run
+//!
+//! | SQL | instead |
+//! | --- | --- |
+//! | BEGIN, COMMIT, ROLLBACK; SAVEPOINT outside a transaction | a transactional request, a session |
+//! | ATTACH, DETACH, VACUUM INTO, extensions, functions that reach files | nothing; a backup is the server's |
+//! | VACUUM beside other statements | a request of its own |
+//! | TEMP objects | WITH, tables |
+//! | pragmas that aren't on the list in `pragma` | cluster settings ([`SqlSettings`]) |
+//! | version functions and lists of the build, in a request that writes | a query |
+//! | rowid 2^63-1; five columns of one name in CREATE TABLE AS | other rowids, names |
+//! | names that begin with `sqlrep_` | other names |
+//!
+//! What SQL sees as time and as random, and how it counts, is set for each request ([`Scene`]).
 #![forbid(unsafe_code)]
 
 mod budget;
+mod drawn;
 mod error;
 mod guard;
 mod pragma;

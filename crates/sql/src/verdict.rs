@@ -32,6 +32,11 @@ const ANSWERS: [i32; 8] = [
     ffi::SQLITE_FULL,
 ];
 
+/// What virtual tables answer to statements that any client can write: a full-text index to 'integrity-check' when it
+/// differs from its content, an R-Tree to an INSERT that reads from it. As failures of the node, one statement would put
+/// every node out of service. Damaged pages don't hide behind them: pages are checked by their hashes.
+const OF_VIRTUAL_TABLES: [i32; 2] = [ffi::SQLITE_CORRUPT_VTAB, ffi::SQLITE_LOCKED_VTAB];
+
 /// A refusal of ours.
 pub(crate) fn refuse(code: i32, message: impl Into<String>) -> Halt {
     Halt::Refused(SqlError {
@@ -59,9 +64,8 @@ pub(crate) fn judge(connection: &Connection, guard: &Guard, error: rusqlite::Err
         None => {}
     }
     let (code, message) = parts(error);
-    // The primary code is the lowest byte. CORRUPT_VTAB is what a full-text index answers to 'integrity-check' when its
-    // content differs from what it indexed: any client can cause it at will. Damaged pages are found by their hashes.
-    if ANSWERS.contains(&(code & 0xff)) || code == ffi::SQLITE_CORRUPT_VTAB {
+    // The primary code is the lowest byte.
+    if ANSWERS.contains(&(code & 0xff)) || OF_VIRTUAL_TABLES.contains(&code) {
         return refuse(code, message);
     }
     SqlFailure::Sqlite { code, message }.into()

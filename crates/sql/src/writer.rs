@@ -10,6 +10,7 @@
 //! 3. No clock, no cache and no thread has a say in an answer.
 
 use crate::budget::Budget;
+use crate::drawn::{self, Marks};
 use crate::guard::{
     Facts, Guard, SavepointStep, VERSION_FUNCTIONS, vacuum_alone, version_function,
 };
@@ -28,7 +29,6 @@ use sqlrep_store::{Store, Version};
 use sqlrep_vfs::{Connection, Kind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Compiled statements that a writer keeps.
 const STATEMENTS_KEPT: usize = 256;
@@ -79,13 +79,6 @@ struct Run {
     entry_room: u64,
     /// The budget is used up.
     spent: bool,
-}
-
-/// What the update hook saw.
-#[derive(Default)]
-struct Marks {
-    largest_rowid: AtomicBool,
-    rowid_zero: AtomicBool,
 }
 
 impl Writer {
@@ -428,7 +421,7 @@ impl Run {
         let keeps = matches!(&halt, Halt::Refused(error) if error.code & 0xff == ffi::SQLITE_CONSTRAINT)
             && connection.total_changes() != total
             && connection.changes() > 0
-            && !self.marks.largest_rowid.load(Ordering::Relaxed);
+            && !self.marks.largest_rowid();
         if keeps && !connection.sqlite().is_autocommit() {
             match self.commit(connection) {
                 Ok(()) => return halt,
@@ -510,25 +503,17 @@ impl Run {
         )
     }
 
-    /// What SQLite draws from its own random numbers would differ between nodes (safety rule 34).
     fn check_bytes(&self, call: &Call<'_, '_>) -> Result<(), Halt> {
-        if self.marks.largest_rowid.load(Ordering::Relaxed) {
-            let text = "rowid 9223372036854775807 isn't allowed: behind it SQLite would choose rowids at random";
-            return Err(refuse(ffi::SQLITE_CONSTRAINT_ROWID, text));
+        if self.marks.largest_rowid() {
+            return Err(drawn::largest_rowid());
         }
         let Some(table) = call.facts.table_from_select() else {
             return Ok(());
         };
-        let columns = columns_of(call.connection, table);
-        let columns = columns.map_err(|error| self.local(call.connection, error))?;
-        match columns.iter().find(|name| is_numbered_at_random(name)) {
-            None => Ok(()),
-            Some(_) => Err(refuse(
-                ffi::SQLITE_ERROR,
-                format!(
-                    "CREATE TABLE {table} AS: more than four columns have the same name; name them with AS"
-                ),
-            )),
+        let drawn = drawn::has_drawn_column(call.connection.sqlite(), table);
+        match drawn.map_err(|error| self.local(call.connection, error))? {
+            false => Ok(()),
+            true => Err(drawn::drawn_column(table)),
         }
     }
 
@@ -536,7 +521,7 @@ impl Run {
         let connection = call.connection;
         let mut counters = *call.counters;
         let rowid = connection.last_insert_rowid();
-        if rowid != rowid_before || (rowid == 0 && self.marks.rowid_zero.load(Ordering::Relaxed)) {
+        if rowid != rowid_before || (rowid == 0 && self.marks.rowid_zero()) {
             counters.last_insert_id = rowid;
         }
         if call.facts.changes_rows && !call.facts.changes_schema {
@@ -581,21 +566,6 @@ struct Call<'a, 'p> {
     counters: &'a mut Counters,
 }
 
-impl Marks {
-    fn clear(&self) {
-        self.largest_rowid.store(false, Ordering::Relaxed);
-        self.rowid_zero.store(false, Ordering::Relaxed);
-    }
-
-    fn note(&self, rowid: i64) {
-        match rowid {
-            i64::MAX => self.largest_rowid.store(true, Ordering::Relaxed),
-            0 => self.rowid_zero.store(true, Ordering::Relaxed),
-            _ => {}
-        }
-    }
-}
-
 /// VACUUM is the only statement that writes and asks the authorizer for nothing.
 fn is_vacuum(statement: &rusqlite::Statement<'_>, facts: &Facts) -> bool {
     !facts.any && !step::reads(statement)
@@ -623,21 +593,4 @@ fn written(counters: Counters) -> Outcome {
 
 fn is_interrupt(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted)
-}
-
-fn columns_of(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
-    let sql = "SELECT name FROM pragma_table_info(?1)";
-    let mut statement = connection.sqlite().prepare_cached(sql)?;
-    let names = statement.query_map([table], |row| row.get(0))?;
-    names.collect()
-}
-
-/// SQLite makes equal names distinct by `:1` to `:4`, then by a random number.
-fn is_numbered_at_random(column: &str) -> bool {
-    let number = column.rsplit_once(':').map(|(_, number)| number);
-    number.is_some_and(|number| {
-        !number.is_empty()
-            && number.bytes().all(|byte| byte.is_ascii_digit())
-            && number.parse::<u64>().map_or(true, |number| number > 4)
-    })
 }

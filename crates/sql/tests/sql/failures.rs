@@ -16,6 +16,10 @@ fn errors_that_follow_from_statement_and_database_are_answers() {
     bed.run("INSERT INTO c VALUES ('x')");
     for (sql, code) in [
         (
+            "INSERT INTO boxes VALUES ((SELECT id + 20 FROM boxes), 1, 2)",
+            ffi::SQLITE_LOCKED,
+        ),
+        (
             "INSERT INTO words(words, rank) VALUES ('integrity-check', 1)",
             ffi::SQLITE_CORRUPT,
         ),
