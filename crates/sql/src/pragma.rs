@@ -106,3 +106,42 @@ fn reason(name: &str) -> &'static str {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rules 35 and 40: what isn't on the list is refused, with a reason for those that people try.
+    #[test]
+    fn only_what_is_listed_may_be_used() {
+        let settings = SqlSettings::default();
+        let refused = |name, value, role| judge(name, value, role, &settings).err();
+        assert_eq!(refused("Table_Info", Some("t"), Role::Writer), None);
+        assert_eq!(refused("user_version", Some("3"), Role::Writer), None);
+        assert_eq!(refused("integrity_check", None, Role::Reader), None);
+        assert!(refused("integrity_check", None, Role::Writer).is_some());
+        assert_eq!(refused("page_size", None, Role::Writer), None);
+        assert!(refused("page_size", Some("4096"), Role::Writer).is_some());
+        assert_eq!(refused("foreign_keys", Some("Off"), Role::Writer), None);
+        assert!(refused("foreign_keys", Some("ON"), Role::Reader).is_some());
+        for name in [
+            "optimize",
+            "auto_vacuum",
+            "encoding",
+            "analysis_limit",
+            "data_version",
+            "no_such",
+        ] {
+            for role in [Role::Writer, Role::Reader] {
+                let text = refused(name, None, role).unwrap();
+                assert!(
+                    text.starts_with(&format!("PRAGMA {name} isn't allowed: ")),
+                    "{text}"
+                );
+            }
+        }
+        // For virtual tables themselves only.
+        assert!(internal("Data_Version"));
+        assert!(!internal("user_version"));
+    }
+}

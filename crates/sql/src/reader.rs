@@ -14,6 +14,7 @@ use rusqlite::{Batch, ffi};
 use sqlrep_env::{Clock, Env, Moment};
 use sqlrep_store::{Pin, Store};
 use sqlrep_vfs::{Connection, Kind};
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -157,11 +158,11 @@ impl Reader {
     ///
     /// A failure of this node.
     pub fn run(&mut self, request: &Request, limits: &ReadLimits) -> Result<Reply, SqlFailure> {
-        self.deadline.set(limits.run_until);
         self.guard.begin(request.transaction);
-        let ran = self
-            .snapshot()
-            .and_then(|()| self.statements(request, limits));
+        let ran = self.snapshot().and_then(|()| {
+            self.deadline.set(limits.run_until);
+            self.statements(request, limits)
+        });
         self.guard.own();
         self.deadline.set(None);
         let ended = self.end();
@@ -275,7 +276,7 @@ impl Reader {
         loop {
             self.guard.compile();
             let next = batch.next();
-            let next = next.map_err(|error| self.judge(error, limits))?;
+            let next = next.map_err(|error| self.judge(error))?;
             let Some(mut one) = next else {
                 return Ok(last);
             };
@@ -311,7 +312,7 @@ impl Reader {
         };
         self.guard.own();
         let outcome = ran.map_err(|error| match error {
-            StepError::Sqlite(error) => self.judge(error, limits),
+            StepError::Sqlite(error) => self.judge(error),
             StepError::Full(Full::Rows) => too_much("rows", limits.rows_max),
             StepError::Full(Full::Bytes) => too_much("bytes", limits.bytes_max),
         })?;
@@ -321,7 +322,7 @@ impl Reader {
         )))
     }
 
-    fn judge(&self, error: rusqlite::Error, _limits: &ReadLimits) -> Halt {
+    fn judge(&self, error: rusqlite::Error) -> Halt {
         if error.sqlite_error_code() != Some(rusqlite::ErrorCode::OperationInterrupted) {
             return verdict::judge(&self.connection, &self.guard, error);
         }
@@ -348,6 +349,12 @@ impl Reader {
             }
         }
         Ok(true)
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Reader").field(&self.connection).finish()
     }
 }
 

@@ -28,6 +28,7 @@ use sqlrep_env::{Clock, Env, UnixMillis};
 use sqlrep_store::{Store, Version};
 use sqlrep_vfs::{Connection, Kind};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 /// Compiled statements that a writer keeps.
@@ -141,6 +142,12 @@ impl Writer {
     #[must_use]
     pub fn take_published(&self) -> Option<Version> {
         self.connection.take_published()
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Writer").field(&self.connection).finish()
     }
 }
 
