@@ -1,9 +1,12 @@
 //! Rule 36: which errors are answers, and which are failures of this node.
 
 use crate::bed::{Bed, transaction};
+use proptest::prelude::*;
 use rusqlite::ffi;
 use sqlrep_env::Retry;
-use sqlrep_sql::{Outcome, ReadLimits, Request, SqlFailure, SqlSettings};
+use sqlrep_sql::{
+    Outcome, Parameter, ReadLimits, Request, Shape, SqlFailure, SqlSettings, Statement, Value,
+};
 
 /// Rule 36: errors that any client can cause at will are answers, whatever code SQLite has for them.
 #[test]
@@ -136,5 +139,82 @@ fn foreign_keys_and_recursive_triggers_follow_the_settings() {
             bed.try_write(&Request::execute("PRAGMA recursive_triggers"))
                 .is_ok()
         );
+    }
+}
+
+const TOKENS: [&str; 44] = [
+    "SELECT",
+    "INSERT INTO",
+    "t",
+    "words",
+    "VALUES",
+    "(",
+    ")",
+    ",",
+    ";",
+    "*",
+    "FROM",
+    "WHERE",
+    "'x'",
+    "x'00ff'",
+    "1",
+    "-9223372036854775808",
+    "?",
+    ":n",
+    "?3",
+    "UPDATE",
+    "SET",
+    "a",
+    "=",
+    "DELETE",
+    "CREATE TABLE",
+    "AS",
+    "\0",
+    "VACUUM",
+    "BEGIN",
+    "ROLLBACK",
+    "SAVEPOINT s",
+    "PRAGMA",
+    "table_info",
+    "journal_mode",
+    "RETURNING",
+    "WITH RECURSIVE",
+    "UNION ALL",
+    "EXPLAIN",
+    "ü",
+    "\"",
+    "/*",
+    "--",
+    "\n",
+    "ATTACH",
+];
+
+fn text() -> impl Strategy<Value = String> {
+    let token = prop_oneof![9 => proptest::sample::select(&TOKENS[..]).prop_map(str::to_owned), 1 => any::<String>()];
+    proptest::collection::vec(token, 0..12).prop_map(|tokens| tokens.join(" "))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// Rule 36: whatever a client sends is answered; nothing panics, nothing is taken for a failure of the node.
+    #[test]
+    fn any_text_is_answered(
+        texts in proptest::collection::vec(text(), 1..6),
+        transaction in any::<bool>(),
+        shape in proptest::sample::select(&[Shape::Execute, Shape::Query, Shape::Request][..]),
+    ) {
+        let mut bed = Bed::with(SqlSettings { steps_max: 10_000, ..SqlSettings::default() });
+        bed.run("CREATE TABLE t(a); INSERT INTO t VALUES (1); CREATE VIRTUAL TABLE words USING fts5(a)");
+        let mut statements: Vec<Statement> = texts.into_iter().map(Statement::text).collect();
+        statements[0].parameters = vec![Parameter::Positional(Value::Null), Parameter::Named("n".to_owned(), Value::Integer(1))];
+        let request = Request { statements, transaction, shape, qualify_columns: true };
+        let mut reader = bed.reader();
+        let limits = ReadLimits { rows_max: 1_000, ..ReadLimits::default() };
+        prop_assert!(reader.run(&request, &limits).is_ok());
+        prop_assert!(reader.is_read_only(&request).is_ok());
+        prop_assert!(bed.try_write(&request).is_ok());
+        prop_assert!(bed.try_write(&Request::execute("CREATE TABLE IF NOT EXISTS after(a)")).is_ok());
+        prop_assert_eq!(bed.text("PRAGMA integrity_check"), "ok");
     }
 }
