@@ -158,6 +158,8 @@ impl Run {
         settings: &SqlSettings,
     ) -> rusqlite::Result<Self> {
         settings.apply(sqlite)?;
+        // A full disk under a temporary file would look like an answer of SQLite's, on one node only (safety rule 36).
+        sqlite.execute_batch("PRAGMA temp_store=MEMORY")?;
         for (name, arguments) in VERSION_FUNCTIONS {
             // A column default may call them past the authorizer.
             let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_INNOCUOUS;
@@ -600,4 +602,26 @@ fn written(counters: Counters) -> Outcome {
 
 fn is_interrupt(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sqlrep_disk::SimulatedDisk;
+    use sqlrep_store::Options;
+
+    /// Rule 36: no disk of the machine stands behind a temporary file of the apply connection, so no FULL of it can
+    /// become an answer.
+    #[test]
+    fn what_sorting_needs_stays_in_memory() {
+        let disk = Arc::new(SimulatedDisk::new(1));
+        let (store, env) = (Store::open(Options::new(disk)).unwrap(), Env::inline(1));
+        let writer = Writer::open(&store, &env, &SqlSettings::default()).unwrap();
+        writer.run.guard.own();
+        let sqlite = writer.connection.sqlite();
+        let kind: i64 = sqlite
+            .query_row("PRAGMA temp_store", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(kind, 2);
+    }
 }
