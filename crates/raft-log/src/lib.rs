@@ -14,7 +14,8 @@
 //!    of a failed sync, after which the kernel shows bytes that the drive never got.
 //! 4. A failed write or sync is final: nothing is acknowledged after it, and [`RaftLog::on_failure`] hears of it.
 //! 5. A full disk is met before the write: only preparing a segment needs space. Entries that would need a segment that
-//!    can't be had are refused unchanged, and accepted again once there is space; votes never need any.
+//!    can't be had are refused unchanged, and accepted again once there is space. Votes need none, but have their turn
+//!    behind what was accepted before the disk filled up and waits for a segment.
 //!
 //! Limit: rot in the very last batch of one node looks like a torn tail. The other voters cover it; a cluster of
 //! one node can't tell.

@@ -188,6 +188,10 @@ fn no_frame_of_a_cut_tail_comes_back() {
         let disk = disk.crash(Loss::Random { seed });
         let log = open(&disk).unwrap();
         let kept = log.log.state().last.unwrap().index.0;
+        // Behind the entries and the frame that closes a torn batch there are zeros.
+        let end = 512 + (28 + 51) + (usize::try_from(kept).unwrap() + 1) * (28 + 16 + 40) + 28;
+        let file = disk.read_file("log/0000000000000001.seg").unwrap();
+        assert!(file[end..].iter().all(|byte| *byte == 0), "seed {seed}");
         let next = entry(id(1, kept + 1), 40, 99);
         log.append(vec![next.clone()]).unwrap();
         log.die(&disk);
