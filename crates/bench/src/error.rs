@@ -3,6 +3,8 @@
 use sqlrep_core::{Retry, StorageError};
 use sqlrep_disk::DiskError;
 use sqlrep_raft_log::LogError;
+use sqlrep_store::StoreError;
+use sqlrep_vfs::{VfsError, rusqlite};
 
 /// What stopped a measurement.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +19,15 @@ pub enum BenchError {
     /// The log refused an entry.
     #[error("the measured log: {0}")]
     Storage(#[from] StorageError),
+    /// The page store failed.
+    #[error("the measured store: {0}")]
+    Store(#[from] StoreError),
+    /// A connection on the page store failed.
+    #[error("the measured store: {0}")]
+    Vfs(#[from] VfsError),
+    /// SQLite failed, plain or on the store.
+    #[error("SQLite: {0}")]
+    Sqlite(#[from] rusqlite::Error),
     /// The log ended without an answer.
     #[error("the measured log ended without an answer")]
     NoAnswer,
@@ -38,7 +49,9 @@ impl BenchError {
             Self::Disk(error) => error.retry(),
             Self::Log(error) => error.retry(),
             Self::Storage(error) => error.retry(),
-            Self::NoAnswer => Retry::Useless,
+            Self::Store(error) => error.retry(),
+            Self::Vfs(error) => error.retry(),
+            Self::Sqlite(_) | Self::NoAnswer => Retry::Useless,
             Self::Unsteady { .. } => Retry::Safe,
         }
     }

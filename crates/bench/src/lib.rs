@@ -7,7 +7,11 @@
 mod cpu;
 mod error;
 pub mod log;
+mod raw;
 mod report;
+mod slice;
+pub mod store;
 
 pub use error::BenchError;
+pub use raw::RAW_FACTOR_MAX;
 pub use report::{Report, Row};

@@ -3,24 +3,18 @@
 //! A round is raw, one in flight, many in flight, raw, a slice of time each. A round whose two raw probes differ by more
 //! than [`RAW_FACTOR_MAX`] says nothing and is left out; the report counts it.
 
-use crate::report::median;
-use crate::{BenchError, Report, Row, cpu};
+use crate::raw::{DURABILITY, RAW_FACTOR_MAX, Raw};
+use crate::slice::{Slice, measure};
+use crate::{BenchError, Report, Row};
 use sqlrep_core::{
     DirectoryId, Entry, EntryId, LogIndex, LogStore, NodeId, Payload, StorageError, Term, Vote,
 };
-use sqlrep_disk::{Disk, File, OpenMode};
-use sqlrep_env::{Clock, Env};
+use sqlrep_disk::Disk;
+use sqlrep_env::Env;
 use sqlrep_raft_log::{LogIdentity, Options, RaftLog};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
-
-/// A round whose raw probes differ by more than this factor is left out.
-pub const RAW_FACTOR_MAX: f64 = 3.0;
-const RAW_PATH: &str = "raw";
-/// The raw file is written round and round.
-const RAW_BYTES: u64 = 16 << 20;
-const DURABILITY: &str = "power loss (fdatasync)";
 
 /// What is measured, and where.
 pub struct LogBench {
@@ -56,13 +50,6 @@ impl LogBench {
     }
 }
 
-/// One slice: operations per second, and CPU microseconds of the process for each.
-#[derive(Clone, Copy)]
-struct Slice {
-    per_second: f64,
-    cpu_us: Option<f64>,
-}
-
 /// The slices of a round.
 struct Round {
     raw: [Slice; 2],
@@ -87,14 +74,14 @@ impl Round {
 ///
 /// The disk or the log fails, or no round was steady.
 pub fn log(bench: LogBench) -> Result<Report, BenchError> {
-    let mut raw = Raw::new(&bench)?;
+    let mut raw = Raw::new(&*bench.disk, bench.entry_bytes)?;
     let mut loaded = Loaded::new(&bench)?;
     let mut rounds = Vec::new();
     for _ in 0..bench.rounds {
-        let first = raw.slice(&bench)?;
+        let first = raw.slice(&*bench.env.clock, bench.slice)?;
         let one = loaded.slice(&bench, 1)?;
         let many = loaded.slice(&bench, bench.in_flight)?;
-        let raw = [first, raw.slice(&bench)?];
+        let raw = [first, raw.slice(&*bench.env.clock, bench.slice)?];
         rounds.push(Round { raw, one, many });
     }
     loaded.close()?;
@@ -117,6 +104,7 @@ fn report(bench: &LogBench, rounds: &[Round]) -> Result<Report, BenchError> {
             "durable log, entries of {} bytes, slices of {:?}",
             bench.entry_bytes, bench.slice
         ),
+        baseline: "raw",
         rounds: steady.len(),
         left_out: rounds.len() - steady.len(),
         rows: vec![
@@ -128,77 +116,9 @@ fn report(bench: &LogBench, rounds: &[Round]) -> Result<Report, BenchError> {
 }
 
 fn row(name: &str, rounds: &[&Round], slice: impl Fn(&Round) -> Slice) -> Row {
-    let all = |figure: &dyn Fn(&Round) -> f64| -> Vec<f64> {
-        rounds.iter().map(|round| figure(round)).collect()
-    };
-    let ratios = all(&|round| slice(round).per_second / round.raw_per_second());
-    let cpu: Option<Vec<f64>> = rounds.iter().map(|round| slice(round).cpu_us).collect();
-    let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = ratios.iter().copied().fold(0.0, f64::max);
-    Row {
-        name: name.to_owned(),
-        durability: DURABILITY,
-        per_second: median(&all(&|round| slice(round).per_second)),
-        ratio: median(&ratios),
-        ratio_range: (least, most),
-        cpu_us: cpu.map(|cpu| median(&cpu)),
-    }
-}
-
-/// Runs `operations`, which tells how many it did, until the slice is over.
-fn measure(
-    clock: &dyn Clock,
-    slice: Duration,
-    mut operations: impl FnMut() -> Result<u32, BenchError>,
-) -> Result<Slice, BenchError> {
-    let (began, cpu_before) = (clock.now(), cpu::used());
-    let mut count = 0.0;
-    let took = loop {
-        count += f64::from(operations()?);
-        let took = clock.now().since(began);
-        if took >= slice {
-            break took;
-        }
-    };
-    let used = cpu::used().zip(cpu_before);
-    Ok(Slice {
-        per_second: count / took.as_secs_f64(),
-        cpu_us: used.map(|(after, before)| (after - before).as_secs_f64() * 1e6 / count),
-    })
-}
-
-/// The raw probe: as many bytes as an entry, written and synced one after the other.
-struct Raw {
-    file: Arc<dyn File>,
-    offset: u64,
-    bytes: Vec<u8>,
-}
-
-impl Raw {
-    fn new(bench: &LogBench) -> Result<Self, BenchError> {
-        let file = bench.disk.open(RAW_PATH, OpenMode::Create)?;
-        file.preallocate(RAW_BYTES)?;
-        file.sync()?;
-        bench.disk.sync_dir("")?;
-        Ok(Self {
-            file,
-            offset: 0,
-            bytes: vec![0x5a; bench.entry_bytes],
-        })
-    }
-
-    fn slice(&mut self, bench: &LogBench) -> Result<Slice, BenchError> {
-        measure(&*bench.env.clock, bench.slice, || {
-            let length = self.bytes.len() as u64;
-            if self.offset + length > RAW_BYTES {
-                self.offset = 0;
-            }
-            self.file.write_at(self.offset, &self.bytes)?;
-            self.file.sync()?;
-            self.offset += length;
-            Ok(1)
-        })
-    }
+    let pair = |round: &&Round| (slice(round), round.raw_per_second());
+    let pairs: Vec<(Slice, f64)> = rounds.iter().map(pair).collect();
+    Row::of(name, DURABILITY, &pairs)
 }
 
 type Answer = Result<(), StorageError>;

@@ -3,7 +3,7 @@
 use crate::client::Target;
 use crate::node::{Mode, NodeArguments};
 use crate::shell::{Format, Level};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// SQLite that survives losing machines.
@@ -25,6 +25,52 @@ pub(crate) enum Command {
     Shell(ShellArguments),
     /// Tell how a node and its cluster are
     Status(StatusArguments),
+    /// Measure a part of sqlrep on this machine
+    Bench(BenchArguments),
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// The durable log, beside raw writes and syncs
+    Log,
+    /// SQLite on the page store, beside plain SQLite
+    Store,
+}
+
+/// Flags of `sqlrep bench`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BenchArguments {
+    /// What to measure
+    pub(crate) part: Part,
+
+    /// Folder on the disk in question. Default: this one
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = ".",
+        hide_default_value = true
+    )]
+    pub(crate) dir: PathBuf,
+
+    /// Rounds. Default: 9, for medians that hold on a busy machine
+    #[arg(long, default_value_t = 9, value_parser = rounds, hide_default_value = true)]
+    pub(crate) rounds: usize,
+
+    /// How long each part of a round runs, in ms. Default: 1000
+    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=60_000), hide_default_value = true)]
+    pub(crate) slice_ms: u64,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn rounds(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(rounds @ 1..=1000) => Ok(rounds),
+        _ => Err("give a number from 1 to 1000".to_owned()),
+    }
 }
 
 /// Flags of `sqlrep cluster`.

@@ -7,6 +7,7 @@
 //! | `sqlrep cluster` | runs a cluster on this machine, to try things |
 //! | `sqlrep shell` | speaks SQL to a node |
 //! | `sqlrep status` | tells how a node and its cluster are |
+//! | `sqlrep bench` | measures a part of sqlrep on this machine |
 //!
 //! Results go to standard output, messages and logs to standard error. How a process ends is told by its
 //! [`Exit`] code:
@@ -25,6 +26,7 @@
 
 mod address;
 mod arguments;
+mod bench;
 mod client;
 mod cluster;
 mod exit;
@@ -57,6 +59,7 @@ fn run_command(args: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Cluster(arguments) => cluster::run(&arguments),
         Command::Shell(arguments) => shell::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
     }
 }
 
