@@ -172,17 +172,6 @@ impl RaftLog {
         }
     }
 
-    /// Whether the disk is so full that proposals are better refused: the current segment is three quarters full, and the
-    /// next one couldn't be made. It heals by itself. Entries under way still have room.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        let full = self.shared.front().is_full();
-        if full {
-            self.shared.wake_files();
-        }
-        full
-    }
-
     /// Figures.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -339,5 +328,14 @@ impl LogStore for RaftLog {
 
     fn durable(&self) -> Option<EntryId> {
         self.shared.front().durable()
+    }
+
+    /// The current segment is three quarters full, and the next one couldn't be made. Asking has it tried again.
+    fn is_full(&self) -> bool {
+        let full = self.shared.front().is_full();
+        if full {
+            self.shared.wake_files();
+        }
+        full
     }
 }

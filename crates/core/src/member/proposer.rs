@@ -17,6 +17,7 @@
 //! | Raft says | the client is told |
 //! | --- | --- |
 //! | applied | its reply, by the apply worker |
+//! | (not asked: no space for entries) | not done, `DiskFull` |
 //! | forward to another node | not done, `NotLeader` |
 //! | forward to nobody (no lease yet, a transfer) | not done, `NotDone` |
 //! | discarded | `Unknown`: another leader may have it |
@@ -85,6 +86,9 @@ impl<M: StateMachine> Proposer<M> {
         loop {
             self.queue.filled().await;
             match self.slot_and_epoch(&slots).await {
+                Ok(_) if self.shared.log.is_full() => {
+                    self.queue.return_all(&WriteError::DiskFull);
+                }
                 Ok((slot, epoch)) => {
                     self.round(slot, epoch).await;
                     self.queue.hand_over();

@@ -5,7 +5,7 @@ use super::wire::{Answer, Append, Appended, Ask, Beat, ballot_out, transfer_out}
 use super::{Raft, TypeConfig, vote_in};
 use crate::codec::{self, CodecError};
 use crate::member::Shared;
-use crate::{FrameReceiver, Lane, Link, LogIndex, NodeId, StateMachine, TransportError};
+use crate::{FrameReceiver, Lane, Link, LogIndex, LogStore, NodeId, StateMachine, TransportError};
 use futures_util::{Stream, StreamExt, stream};
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest};
@@ -20,6 +20,8 @@ enum ServeError {
     Codec(#[from] CodecError),
     #[error("raft has stopped: {0}")]
     Stopped(String),
+    #[error("no space for entries: the leader tries again later")]
+    Full,
 }
 
 fn stopped(error: impl std::fmt::Display) -> ServeError {
@@ -58,7 +60,9 @@ async fn appends<M: StateMachine>(
         mut sender,
         receiver,
     } = link;
-    let answers = raft.stream_append(requests(receiver)).fuse();
+    let answers = raft
+        .stream_append(requests(receiver, shared.log.clone()))
+        .fuse();
     let mut answers = std::pin::pin!(answers);
     while let Some(answer) = answers.next().await {
         let answer = answer.map_err(stopped)?;
@@ -70,13 +74,15 @@ async fn appends<M: StateMachine>(
     Ok(())
 }
 
-/// The requests on a link; they end with it, and with the first that can't be read.
+/// The requests on a link; they end with it, with the first that can't be read, and with the first that there is no
+/// space for: openraft would take an append that the log refuses for the end of everything.
 fn requests(
     receiver: Box<dyn FrameReceiver>,
+    log: Arc<dyn LogStore>,
 ) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send {
-    stream::unfold(receiver, |mut receiver| async move {
-        match request(&mut *receiver).await {
-            Ok(request) => request.map(|request| (request, receiver)),
+    stream::unfold((receiver, log), |(mut receiver, log)| async move {
+        match request(&mut *receiver, &*log).await {
+            Ok(request) => request.map(|request| (request, (receiver, log))),
             Err(error) => {
                 tracing::debug!(%error, "an append link ended");
                 None
@@ -87,11 +93,22 @@ fn requests(
 
 async fn request(
     receiver: &mut dyn FrameReceiver,
+    log: &dyn LogStore,
 ) -> Result<Option<AppendEntriesRequest<TypeConfig>>, ServeError> {
     let Some(frame) = receiver.receive().await? else {
         return Ok(None);
     };
-    Ok(Some(codec::decode::<Append>(&frame)?.into_raft()?))
+    let request = codec::decode::<Append>(&frame)?.into_raft()?;
+    fits(&request, log)?;
+    Ok(Some(request))
+}
+
+fn fits(request: &AppendEntriesRequest<TypeConfig>, log: &dyn LogStore) -> Result<(), ServeError> {
+    if request.entries.is_empty() || !log.is_full() {
+        Ok(())
+    } else {
+        Err(ServeError::Full)
+    }
 }
 
 /// Answers one thing at a time.
@@ -114,7 +131,9 @@ async fn answer<M: StateMachine>(
 ) -> Result<Answer, ServeError> {
     Ok(match ask {
         Ask::Heartbeat(append) => {
-            let answer = raft.append_entries(append.into_raft()?).await;
+            let request = append.into_raft()?;
+            fits(&request, &*shared.log)?;
+            let answer = raft.append_entries(request).await;
             let answer = answer.map_err(stopped)?;
             if answer.is_success() {
                 heard(raft, shared);
