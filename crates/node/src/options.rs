@@ -112,6 +112,11 @@ pub struct NodeOptions {
     pub spill_bytes_max: u64,
     /// Reader connections. Default 4.
     pub readers: usize,
+    /// So many entries stay in the log behind what is durable, for nodes that were away; one that needs older
+    /// ones is sent a snapshot. Default 100,000.
+    pub log_retention_entries: u64,
+    /// And so many bytes of them; whichever is less. Default 64 MiB.
+    pub log_retention_bytes: u64,
     /// How long a node tries to enter a cluster before it gives up. Default ten years: as long as it takes.
     pub enter_wait_max: Duration,
     /// None: this machine.
@@ -122,6 +127,7 @@ impl NodeOptions {
     /// A lone node on loopback with free ports, its data in `directory`.
     #[must_use]
     pub fn new(directory: impl Into<PathBuf>) -> Self {
+        let settings = Settings::default();
         Self {
             directory: directory.into(),
             mode: None,
@@ -137,9 +143,21 @@ impl NodeOptions {
             version_bytes_max: 128 << 20,
             spill_bytes_max: 4 << 30,
             readers: 4,
+            log_retention_entries: settings.log_retention_entries,
+            log_retention_bytes: settings.log_retention_bytes,
             enter_wait_max: Duration::from_secs(10 * 365 * 24 * 3600),
             surroundings: None,
         }
+    }
+
+    /// What the member is tuned by. What a snapshot on its way holds is never less than what stays anyway.
+    pub(crate) fn settings(&self) -> Settings {
+        let mut settings = self.profile.settings();
+        settings.log_retention_entries = self.log_retention_entries;
+        settings.log_retention_bytes = self.log_retention_bytes;
+        let held_max = settings.log_retention_max_bytes;
+        settings.log_retention_max_bytes = held_max.max(self.log_retention_bytes);
+        settings
     }
 
     /// What can be told without looking at the machine.
@@ -172,6 +190,22 @@ impl NodeOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Rule 17: how much of the log stays is the operator's to say, and never more than what is held for a snapshot.
+    #[test]
+    fn retention_reaches_the_member() {
+        let standard = NodeOptions::new("x");
+        assert_eq!(standard.settings(), Settings::default());
+        let long = NodeOptions {
+            log_retention_entries: 7,
+            log_retention_bytes: 2 << 30,
+            ..standard
+        };
+        let settings = long.settings();
+        assert_eq!(settings.log_retention_entries, 7);
+        assert_eq!(settings.log_retention_bytes, 2 << 30);
+        assert_eq!(settings.log_retention_max_bytes, 2 << 30);
+    }
 
     #[test]
     fn contradictions_are_refused_by_name() {

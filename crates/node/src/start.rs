@@ -99,7 +99,7 @@ fn parts(
             settings: identity.settings.encode().into(),
         }),
         env: opened.env.clone(),
-        settings: options.profile.settings(),
+        settings: options.settings(),
     }
 }
 

@@ -105,6 +105,15 @@ pub(crate) struct NodeArguments {
     #[arg(long, env = "SQLREP_READERS", value_name = "CONNECTIONS")]
     pub(crate) readers: Option<usize>,
 
+    /// Entries kept in the log behind the last checkpoint, for nodes that were away; one that needs older ones is sent
+    /// a snapshot. Default: 100000, minutes of writing
+    #[arg(long, env = "SQLREP_LOG_RETENTION_ENTRIES", value_name = "ENTRIES")]
+    pub(crate) log_retention_entries: Option<u64>,
+
+    /// And bytes of them, whichever is less. Default: 67108864 (64 MiB), what a snapshot of a small database costs
+    #[arg(long, env = "SQLREP_LOG_RETENTION_BYTES", value_name = "BYTES")]
+    pub(crate) log_retention_bytes: Option<u64>,
+
     /// Cluster setting: bytes of a database page, a power of two from 512 to 65536. Default: 4096, SQLite's own
     #[arg(long, env = "SQLREP_PAGE_SIZE", value_name = "BYTES", help_heading = CLUSTER)]
     pub(crate) page_size: Option<u32>,
@@ -228,6 +237,8 @@ impl NodeArguments {
             version_memory: self.version_memory.or(file.version_memory),
             spill_limit: self.spill_limit.or(file.spill_limit),
             readers: self.readers.or(file.readers),
+            log_retention_entries: self.log_retention_entries.or(file.log_retention_entries),
+            log_retention_bytes: self.log_retention_bytes.or(file.log_retention_bytes),
             page_size: self.page_size.or(file.page_size),
             foreign_keys: self.foreign_keys.or(file.foreign_keys),
             request_limit: self.request_limit.or(file.request_limit),

@@ -168,6 +168,12 @@ fn options(settings: &NodeSettings) -> NodeOptions {
     if let Some(bytes) = settings.spill_bytes_max {
         options.spill_bytes_max = bytes;
     }
+    if let Some(entries) = settings.log_retention_entries {
+        options.log_retention_entries = entries;
+    }
+    if let Some(bytes) = settings.log_retention_bytes {
+        options.log_retention_bytes = bytes;
+    }
     if let Some(readers) = settings.readers {
         options.readers = readers;
     }

@@ -38,6 +38,10 @@ pub(crate) struct NodeSettings {
     pub(crate) spill_bytes_max: Option<u64>,
     /// None: the node's default.
     pub(crate) readers: Option<usize>,
+    /// None: the node's default.
+    pub(crate) log_retention_entries: Option<u64>,
+    /// None: the node's default.
+    pub(crate) log_retention_bytes: Option<u64>,
     /// By name, as JSON: what isn't here is as the cluster has it.
     pub(crate) cluster: BTreeMap<String, String>,
     pub(crate) log_format: LogFormat,
@@ -85,6 +89,8 @@ impl NodeSettings {
             version_bytes_max: arguments.version_memory,
             spill_bytes_max: arguments.spill_limit,
             readers: arguments.readers,
+            log_retention_entries: arguments.log_retention_entries,
+            log_retention_bytes: arguments.log_retention_bytes,
             cluster,
             log_format: arguments.log_format.unwrap_or_default(),
             log_level: arguments.log_level.unwrap_or(LEVEL_DEFAULT.to_owned()),
