@@ -193,7 +193,8 @@ impl Reader {
             if !sqlite.is_autocommit() {
                 sqlite.execute_batch("ROLLBACK")?;
             }
-            sqlite.prepare_cached("BEGIN")?.execute([])?;
+            // Not cached: a client's statement of the same text would be taken for ours, and not be judged.
+            sqlite.execute_batch("BEGIN")?;
             let mut look = sqlite.prepare_cached("SELECT 1 FROM sqlite_schema LIMIT 1")?;
             look.exists([]).map(drop)
         };
@@ -210,10 +211,8 @@ impl Reader {
         if sqlite.is_autocommit() {
             return Ok(());
         }
-        let ended = sqlite
-            .prepare_cached("ROLLBACK")
-            .and_then(|mut rollback| rollback.execute([]));
-        ended.map(drop).map_err(|error| self.local(error))
+        let ended = sqlite.execute_batch("ROLLBACK");
+        ended.map_err(|error| self.local(error))
     }
 
     /// Our own statements have no errors of their own.

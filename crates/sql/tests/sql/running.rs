@@ -77,6 +77,17 @@ fn several_statements_share_parameters_and_the_last_answers() {
     assert_eq!(bed.text("SELECT count(*) FROM t"), "3");
 }
 
+/// Rule 40: a reader's own BEGIN and ROLLBACK don't lend themselves to clients.
+#[test]
+fn a_query_cannot_begin_or_end_what_it_runs_in() {
+    let bed = Bed::new();
+    bed.text("SELECT 1");
+    for sql in ["BEGIN", "ROLLBACK", "COMMIT", "END", "SAVEPOINT s"] {
+        let error = bed.query_error(sql);
+        assert!(error.message.contains("transactions can't be"), "{error:?}");
+    }
+}
+
 #[test]
 fn a_transaction_is_all_or_nothing() {
     let mut bed = Bed::new();
