@@ -9,10 +9,12 @@
 //! Invariant 1: one change runs at a time, from its first entry to its last, even if nobody waits for it any more.
 //! A learner that catches up holds up no other change.
 //! Invariant 2: a node id stays with its data directory: another directory under a known id has lost or copied
-//! the disk that voted, and is refused.
+//! the disk that voted, and is refused. A directory moves to another address only if nobody runs on it at the known one.
 //! Invariant 3: the last voter stays, and no voter is removed if too few of the others answer to go on.
 
 use crate::member::change::{Change, LOOK_AGAIN, Undone};
+use crate::member::founding::Greeting;
+use crate::member::greet::greet_all;
 use crate::member::{Inner, Member, Standing};
 use crate::raft::{Members, TypeConfig, entry_id, node_id};
 use crate::{MemberError, NodeId, Peer, StateMachine};
@@ -48,7 +50,7 @@ impl<M: StateMachine> Member<M> {
     /// # Errors
     ///
     /// [`MemberError::Refused`] if the id belongs to another directory, or the directory or an address to
-    /// another id. [`MemberError::NotLeader`] and [`MemberError::Timeout`] if it wasn't finished in
+    /// another id, or if the directory is in use at its known address too. [`MemberError::NotLeader`] and [`MemberError::Timeout`] if it wasn't finished in
     /// `wait_max`; asking again goes on where it was.
     pub async fn join(
         &self,
@@ -156,6 +158,7 @@ impl<M: StateMachine> Inner<M> {
                 added.await?;
             }
             Admission::Moved => {
+                self.not_a_copy(node, &peer).await?;
                 let moved = self.commit(ChangeMembers::SetNodes(peers), true, &turn);
                 moved.await?;
             }
@@ -177,6 +180,33 @@ impl<M: StateMachine> Inner<M> {
             promoted.await?;
         }
         Ok(())
+    }
+
+    /// Refuses a node that moves to `peer` while another process still runs on the same data directory under the
+    /// address that is known: one of the two directories is a copy, and both together would vote twice.
+    async fn not_a_copy(&self, node: NodeId, peer: &Peer) -> Result<(), Undone> {
+        let known = self.members().peers.get(&node).cloned();
+        let Some(known) = known.filter(|known| known.raft != peer.raft) else {
+            return Ok(());
+        };
+        let there = if node == self.shared.node {
+            self.greeting().terms
+        } else {
+            let addresses = [known.raft.clone()];
+            let heard = greet_all(&*self.transport, &addresses).await;
+            let said = heard.into_iter().find_map(|heard| heard.said.ok());
+            let same = |greeting: &Greeting| greeting.directory == peer.directory;
+            said.filter(same).and_then(|greeting| greeting.terms)
+        };
+        match there {
+            Some(terms) if terms.peer.raft != peer.raft => Err(Undone::refused(format!(
+                "node {node} runs at {known} on data directory {} already, and the same is started at {peer}: the \
+                 directory was copied; stop one of the two and delete its directory, then let it join with an empty \
+                 one and a new node id",
+                peer.directory
+            ))),
+            _ => Ok(()),
+        }
     }
 
     pub(super) async fn remove_here(&self, node: NodeId) -> Result<(), Undone> {
