@@ -6,7 +6,7 @@
 use crate::identity::Identity;
 use crate::options::Surroundings;
 use crate::{ClusterSettings, Failure, Mode, NodeError, NodeOptions};
-use sqlrep_core::{ClusterId, DirectoryId, NodeId};
+use sqlrep_core::{ClusterId, DirectoryId, LogStore, NodeId, StateMachine};
 use sqlrep_disk::{Disk, DiskError, RealDisk};
 use sqlrep_env::Env;
 use sqlrep_raft_log::{LogIdentity, RaftLog};
@@ -68,6 +68,7 @@ pub(crate) fn open(options: &NodeOptions) -> Result<Opened, NodeError> {
     let replica = Arc::new(replica);
     let machine = StatementMachine::open(replica.clone(), identity.settings.sql.clone())
         .map_err(NodeError::database)?;
+    remembers(&*log, &*machine)?;
     Ok(Opened {
         disk,
         env,
@@ -210,6 +211,21 @@ fn log(
         sender.send_replace(Some(Failure::of_log(error)));
     }));
     Ok((log, failed))
+}
+
+/// A database with entries was written by a member, and a member has voted: without that vote it could vote again.
+fn remembers(log: &dyn LogStore, machine: &impl StateMachine) -> Result<(), NodeError> {
+    match machine.durable().id {
+        Some(held) if log.state().vote.is_none() => Err(NodeError::Log {
+            source: format!(
+                "log/ is empty, and db/ holds the entries up to {}: the log and this node's vote are lost; empty the \
+                 directory and join under a new node id",
+                held.index
+            )
+            .into(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Statement mode executes `localtime` on every node: they agree only if all show UTC (safety rule 35).
