@@ -209,7 +209,7 @@ async fn read_head(reading: &mut (impl AsyncRead + Unpin)) -> Result<[u8; HEAD_B
     while here < HEAD_BYTES {
         let read = reading.read(&mut head[here..]).await?;
         if read == 0 {
-            let what = "it hung up during the handshake";
+            let what = "it hung up during the handshake: is that a node's raft address, not the one for clients?";
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what).into());
         }
         here += read;

@@ -22,6 +22,9 @@ use tokio::time::Instant;
 /// Between two rounds of greetings.
 const GREET_AGAIN: Duration = Duration::from_millis(500);
 
+/// What is in the way for longer than this is a warning: nodes of a new cluster are rarely started at once.
+const QUIET: Duration = Duration::from_secs(10);
+
 /// A member that was asked to let this node in is given this long at once.
 const JOIN_MAX: Duration = Duration::from_secs(10);
 
@@ -75,6 +78,7 @@ impl<M: StateMachine> Member<M> {
             inner,
             since: Instant::now(),
             waits_for: String::new(),
+            warned: false,
             formed: false,
             let_in: false,
             plan,
@@ -161,8 +165,9 @@ struct Entry<'a, M: StateMachine> {
     inner: &'a Inner<M>,
     plan: BootstrapPlan,
     since: Instant,
-    /// Told once.
+    /// Told once, and once more when it has lasted.
     waits_for: String,
+    warned: bool,
     formed: bool,
     let_in: bool,
 }
@@ -306,10 +311,17 @@ impl<M: StateMachine> Entry<'_, M> {
     }
 
     fn tell(&mut self, why: String) {
-        if self.waits_for != why {
-            tracing::info!(node = %self.plan.own.0, %why, "belongs to no cluster yet");
-            self.waits_for = why;
+        let node = self.plan.own.0;
+        if self.waits_for == why && (self.warned || self.since.elapsed() < QUIET) {
+            return;
         }
+        self.warned = self.since.elapsed() >= QUIET;
+        if self.warned {
+            tracing::warn!(%node, %why, "belongs to no cluster yet");
+        } else {
+            tracing::info!(%node, %why, "belongs to no cluster yet");
+        }
+        self.waits_for = why;
     }
 
     /// Until it is time for the next round, or the log says that this node is a member.
