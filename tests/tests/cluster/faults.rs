@@ -1,7 +1,8 @@
 //! Nodes die, freeze and come back while clients write.
 
+use crate::cluster::Cluster;
 use crate::load::Load;
-use crate::process::{Cluster, until};
+use crate::waiting::until;
 
 fn cluster() -> Cluster {
     let cluster = Cluster::start(3);

@@ -1,6 +1,8 @@
 //! Clients that write beside the faults, and remember what they were told.
 
-use crate::process::{Cluster, Outcome, agent};
+use crate::client::{Client, Outcome};
+use crate::cluster::Cluster;
+use crate::waiting::pause;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -29,9 +31,9 @@ impl Load {
     pub(crate) fn start(cluster: &Cluster) -> Self {
         let (stop, told) = (Arc::new(AtomicBool::new(false)), Arc::default());
         let (acknowledged, next) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(1)));
-        let addresses = cluster.nodes.iter().map(|node| node.http.clone());
-        let first = cluster.nodes[0].http.clone();
-        let writers = addresses.chain([first]).map(|http| {
+        let clients = cluster.nodes.iter().chain([&cluster.nodes[0]]);
+        let writers = clients.map(|node| {
+            let client = node.client.within(PATIENCE);
             let (stop, told, next) = (stop.clone(), Arc::clone(&told), next.clone());
             let acknowledged = acknowledged.clone();
             #[allow(
@@ -41,7 +43,7 @@ impl Load {
             std::thread::spawn(move || {
                 while !stop.load(Ordering::Acquire) {
                     let id = next.fetch_add(1, Ordering::Relaxed);
-                    note(&told, &acknowledged, id, write(&http, id));
+                    note(&told, &acknowledged, id, write(&client, id));
                 }
             })
         });
@@ -83,35 +85,12 @@ fn note(told: &Mutex<Told>, acknowledged: &AtomicU64, id: u64, outcome: Outcome)
     }
 }
 
-fn write(http: &str, id: u64) -> Outcome {
-    let body = serde_json::json!([["INSERT INTO ledger (id) VALUES (?)", id]]).to_string();
-    let request = agent(PATIENCE).post(format!("http://{http}/db/execute"));
-    let sent = request
-        .header("content-type", "application/json")
-        .send(body.as_bytes());
-    let mut answer = match sent {
-        Ok(answer) => answer,
-        Err(ureq::Error::Io(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-            // Nobody listens: wait a moment instead of asking as fast as the machine can.
-            std::thread::park_timeout(Duration::from_millis(20));
-            return Outcome::Refused(error.to_string());
-        }
-        Err(error) => return Outcome::Unknown(error.to_string()),
-    };
-    let status = answer.status().as_u16();
-    let Ok(text) = answer.body_mut().read_to_string() else {
-        return Outcome::Unknown("the answer broke off".to_owned());
-    };
-    if status != 200 {
-        return Outcome::Refused(text);
+fn write(client: &Client, id: u64) -> Outcome {
+    let body = serde_json::json!([["INSERT INTO ledger (id) VALUES (?)", id]]);
+    let outcome = client.write("/db/execute", &body);
+    if matches!(outcome, Outcome::Refused(_)) {
+        // Nobody listens, or nobody leads: not as fast as the machine can.
+        pause();
     }
-    let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
-    if !parsed["error"].is_null() {
-        return Outcome::Unknown(text);
-    }
-    if parsed["results"][0]["error"].is_null() {
-        Outcome::Done
-    } else {
-        Outcome::Refused(text)
-    }
+    outcome
 }

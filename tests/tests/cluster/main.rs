@@ -5,9 +5,19 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+mod client;
+mod cluster;
+mod command;
+mod determinism;
+mod elsewhere;
 mod faults;
 mod load;
 mod membership;
 mod process;
+mod programs;
 mod reads;
 mod single;
+mod snapshot;
+mod usage;
+mod waiting;
+mod wrong;

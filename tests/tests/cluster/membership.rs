@@ -1,7 +1,8 @@
 //! Nodes join, are removed, are wiped; a second cluster never forms.
 
+use crate::cluster::Cluster;
 use crate::load::Load;
-use crate::process::{Cluster, until};
+use crate::waiting::until;
 use serde_json::json;
 
 #[test]
@@ -36,13 +37,9 @@ fn a_removed_node_is_gone_and_the_others_go_on() {
     cluster.nodes[0].must("CREATE TABLE ledger (id INTEGER)");
     let leader = cluster.leader();
     let (stays, goes) = ((leader + 1) % 3, (leader + 2) % 3);
-    let url = format!("http://{}/remove", cluster.nodes[stays].http);
-    let body = json!({ "id": cluster.nodes[goes].id.to_string() }).to_string();
-    let answer = crate::process::agent(crate::process::LIMIT)
-        .delete(url)
-        .force_send_body()
-        .send(body);
-    assert_eq!(answer.unwrap().status().as_u16(), 200);
+    let body = json!({ "id": cluster.nodes[goes].id.to_string() });
+    let answer = cluster.nodes[stays].delete("/remove", &body);
+    assert_eq!(answer.unwrap().status, 200);
     let mut gone = cluster.nodes.remove(goes);
     until("two members", || {
         let (_, nodes) = cluster.nodes[0].get("/nodes?ver=2")?;
@@ -75,8 +72,7 @@ fn two_wiped_directories_form_no_second_cluster() {
     for node in &cluster.nodes {
         let refused = node.post(
             "/db/execute?timeout=2s",
-            r#"["INSERT INTO ledger VALUES (2)"]"#,
-            crate::process::LIMIT,
+            &json!(["INSERT INTO ledger VALUES (2)"]),
         );
         if let Ok((code, answer)) = refused {
             assert!(code != 200 || !answer["error"].is_null(), "{code} {answer}");

@@ -1,6 +1,6 @@
 //! What each read level promises, on each node.
 
-use crate::process::Cluster;
+use crate::cluster::Cluster;
 use serde_json::json;
 
 #[test]
@@ -24,16 +24,14 @@ fn at_least_an_index_is_waited_for() {
     let cluster = Cluster::start(3);
     cluster.nodes[0].must("CREATE TABLE t (x)");
     for count in 1..=10 {
-        let body = json!(["INSERT INTO t VALUES (1)"]).to_string();
-        let limit = crate::process::LIMIT;
-        let (_, answer) = cluster.nodes[0]
-            .post("/db/execute?raft_index", &body, limit)
-            .unwrap();
+        let body = json!(["INSERT INTO t VALUES (1)"]);
+        let written = cluster.nodes[0].post("/db/execute?raft_index", &body);
+        let (_, answer) = written.unwrap();
         let index = answer["raft_index"].as_u64().expect("asked for");
         for node in &cluster.nodes {
             let path = format!("/db/query?level=none&min_index={index}");
-            let query = json!(["SELECT count(*) FROM t"]).to_string();
-            let (status, answer) = node.post(&path, &query, limit).unwrap();
+            let query = json!(["SELECT count(*) FROM t"]);
+            let (status, answer) = node.post(&path, &query).unwrap();
             assert_eq!(status, 200);
             assert_eq!(
                 answer["results"][0]["values"],
@@ -56,13 +54,7 @@ fn a_lone_survivor_serves_level_none_and_refuses_the_rest() {
     let alone = &cluster.nodes[0];
     assert_eq!(alone.rows("SELECT x FROM t", "none").unwrap(), json!([[7]]));
     let path = "/db/query?level=linearizable&linearizable_timeout=1s";
-    let (status, answer) = alone
-        .post(
-            path,
-            &json!(["SELECT x FROM t"]).to_string(),
-            crate::process::LIMIT,
-        )
-        .unwrap();
+    let (status, answer) = alone.post(path, &json!(["SELECT x FROM t"])).unwrap();
     assert!(
         status == 503 || !answer["error"].is_null(),
         "{status} {answer}"

@@ -1,6 +1,8 @@
 //! One node: what an operator tries first.
 
-use crate::process::{Cluster, NodeProcess, until};
+use crate::client::Outcome;
+use crate::cluster::Cluster;
+use crate::waiting::until;
 use serde_json::json;
 
 fn alone() -> Cluster {
@@ -36,13 +38,7 @@ fn a_transaction_happens_whole_or_not_at_all() {
     let node = &cluster.nodes[0];
     node.must("CREATE TABLE t (x NOT NULL)");
     let body = json!(["INSERT INTO t VALUES (1)", "INSERT INTO t VALUES (NULL)"]);
-    let (status, answer) = node
-        .post(
-            "/db/execute?transaction",
-            &body.to_string(),
-            crate::process::LIMIT,
-        )
-        .unwrap();
+    let (status, answer) = node.post("/db/execute?transaction", &body).unwrap();
     assert_eq!(status, 200);
     assert!(
         answer.to_string().contains("NOT NULL constraint failed"),
@@ -54,30 +50,22 @@ fn a_transaction_happens_whole_or_not_at_all() {
     );
 }
 
-/// Runs a command line that can't work, and returns its exit code and what it says.
-fn refused(node: &NodeProcess, more: &[&str]) -> (i32, String) {
-    let more: Vec<String> = more.iter().map(|&one| one.to_owned()).collect();
-    let output = node.command(&more).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    (output.status.code().expect("it ends by itself"), text)
-}
-
 #[test]
 fn a_directory_in_use_and_a_busy_port_are_refused_by_name() {
     let cluster = alone();
     let mut second = cluster.newcomer(1);
     second.directory = cluster.nodes[0].directory.clone();
-    let (code, text) = refused(&second, &[]);
-    assert_eq!(code, 3, "{text}");
-    assert!(text.contains("another process"), "{text}");
+    let ended = second.refused(&[]);
+    assert_eq!(ended.code, Some(3), "{}", ended.err);
+    assert!(ended.err.contains("another process"), "{}", ended.err);
     let mut third = cluster.newcomer(3);
-    third.http = cluster.nodes[0].http.clone();
-    let (code, text) = refused(&third, &[]);
-    assert_eq!(code, 4, "{text}");
+    third.client = cluster.nodes[0].client.clone();
+    let ended = third.refused(&[]);
+    assert_eq!(ended.code, Some(4), "{}", ended.err);
     let mut fourth = cluster.newcomer(4);
     fourth.raft = cluster.nodes[0].raft.clone();
-    let (code, text) = refused(&fourth, &[]);
-    assert_eq!(code, 4, "{text}");
+    let ended = fourth.refused(&[]);
+    assert_eq!(ended.code, Some(4), "{}", ended.err);
 }
 
 #[test]
@@ -85,12 +73,14 @@ fn what_a_directory_holds_cannot_be_changed_by_flags() {
     let mut cluster = alone();
     assert!(cluster.nodes[0].stop().success());
     let node = &cluster.nodes[0];
-    let (code, text) = refused(node, &["--page-size", "8192"]);
-    assert!(code == 3 && text.contains("page_bytes"), "{code} {text}");
+    let ended = node.refused(&["--page-size", "8192"]);
+    assert_eq!(ended.code, Some(3), "{}", ended.err);
+    assert!(ended.err.contains("page_bytes"), "{}", ended.err);
     let mut other = cluster.newcomer(9);
     other.directory = node.directory.clone();
-    let (code, text) = refused(&other, &[]);
-    assert!(code == 3 && text.contains("--node-id 1"), "{code} {text}");
+    let ended = other.refused(&[]);
+    assert_eq!(ended.code, Some(3), "{}", ended.err);
+    assert!(ended.err.contains("--node-id 1"), "{}", ended.err);
 }
 
 #[test]
@@ -113,26 +103,22 @@ fn a_flipped_log_is_named_with_file_and_offset() {
     let at = bytes.windows(6).position(|word| word == b"INSERT").unwrap();
     bytes[at] ^= 1;
     std::fs::write(&segments[0], bytes).unwrap();
-    let (code, text) = refused(&cluster.nodes[0], &[]);
-    assert_eq!(code, 6, "{text}");
-    assert!(text.contains("log/") && text.contains("offset"), "{text}");
+    let ended = cluster.nodes[0].refused(&[]);
+    assert_eq!(ended.code, Some(6), "{}", ended.err);
+    assert!(ended.err.contains("log/"), "{}", ended.err);
+    assert!(ended.err.contains("offset"), "{}", ended.err);
 }
 
 #[test]
 fn poison_leaves_the_node_writable_also_after_a_kill() {
-    let mut cluster = Cluster::of(1);
-    let budget = ["--setting".to_owned(), "steps_max=200000".to_owned()];
-    cluster.nodes[0].spawn(&budget);
-    cluster.ready();
+    let mut cluster = Cluster::with(1, &["--setting=steps_max=200000"]);
+    cluster.start_all();
     cluster.nodes[0].must("CREATE TABLE t (x)");
     let endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) INSERT INTO t SELECT x FROM c";
     let large = "INSERT INTO t VALUES (hex(zeroblob(200000000)))";
     for poison in [endless, large] {
         let outcome = cluster.nodes[0].execute(poison);
-        assert!(
-            matches!(outcome, crate::process::Outcome::Refused(_)),
-            "{outcome:?}"
-        );
+        assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
     }
     cluster.nodes[0].kill();
     cluster.nodes[0].spawn(&[]);

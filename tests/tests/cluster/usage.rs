@@ -1,9 +1,7 @@
 //! How the program ends when it is used wrongly: a code that a supervisor can act on, and a message that says what to do.
 
-mod harness;
-
-use harness::process::free_addresses;
-use harness::program::run;
+use crate::command::{program, run, sqlrep};
+use crate::process::free_addresses;
 
 #[test]
 fn wrong_flags_end_with_code_2_and_say_what_to_do() {
@@ -26,7 +24,7 @@ fn wrong_flags_end_with_code_2_and_say_what_to_do() {
         (&["--raft-addr=::1:4002"], "brackets"),
         (&["--no-such-flag"], "--no-such-flag"),
     ] {
-        let ended = run(&[&node[..], flags].concat(), &[], "");
+        let ended = sqlrep(&[&node[..], flags].concat(), "");
         assert_eq!(ended.code, Some(2), "{flags:?}: {ended:?}");
         assert!(ended.err.contains(says), "{flags:?}: {}", ended.err);
         assert_eq!(ended.out, "", "{flags:?}");
@@ -36,16 +34,17 @@ fn wrong_flags_end_with_code_2_and_say_what_to_do() {
 #[test]
 fn the_environment_counts_and_a_flag_wins_over_it() {
     let bad = [("SQLREP_HTTP_ADDR", "nowhere"), ("SQLREP_MODE", "page")];
-    let ended = run(&["node", "--data-dir=/nonexistent/never"], &bad[..1], "");
+    let node = |bad: &[(&str, &str)], flags: &[&str]| {
+        let mut command = program();
+        command.args(["node", "--data-dir=/nonexistent/never"]);
+        command.args(flags).envs(bad.iter().copied());
+        run(command, "")
+    };
+    let ended = node(&bad[..1], &[]);
     assert_eq!(ended.code, Some(2));
     assert!(ended.err.contains("nowhere"), "{}", ended.err);
     // The flag corrects the address; what is left to complain of is the mode.
-    let flags = [
-        "node",
-        "--data-dir=/nonexistent/never",
-        "--http-addr=127.0.0.1:1",
-    ];
-    let ended = run(&flags, &bad, "");
+    let ended = node(&bad, &["--http-addr=127.0.0.1:1"]);
     assert_eq!(ended.code, Some(2));
     assert!(ended.err.contains("page mode"), "{}", ended.err);
 }
@@ -60,7 +59,7 @@ fn a_misspelt_key_in_the_file_is_named() {
     )
     .unwrap();
     let config = format!("--config={}", path.display());
-    let ended = run(&["node", &config], &[], "");
+    let ended = sqlrep(&["node", &config], "");
     assert_eq!(ended.code, Some(2));
     assert!(ended.err.contains("bootstrap-expects"), "{}", ended.err);
     assert!(ended.err.contains("sqlrep.toml"), "{}", ended.err);
@@ -69,7 +68,7 @@ fn a_misspelt_key_in_the_file_is_named() {
 #[test]
 fn help_and_version_are_results() {
     for arguments in [&["--help"][..], &["node", "--help"], &["--version"]] {
-        let ended = run(arguments, &[], "");
+        let ended = sqlrep(arguments, "");
         assert_eq!(ended.code, Some(0), "{arguments:?}");
         assert!(
             ended.out.contains("sqlrep") && ended.err.is_empty(),
@@ -80,14 +79,14 @@ fn help_and_version_are_results() {
 
 #[test]
 fn nobody_listening_is_a_failure_with_the_address() {
-    let [address] = free_addresses();
+    let address = free_addresses(1).remove(0);
     let flag = format!("--addr={address}");
     for arguments in [
         &["shell", &flag, "-c", "SELECT 1"][..],
         &["status", &flag],
         &["shell", &flag],
     ] {
-        let ended = run(arguments, &[], "SELECT 1;");
+        let ended = sqlrep(arguments, "SELECT 1;");
         assert_eq!(ended.code, Some(1), "{arguments:?}");
         assert!(ended.err.contains(&address), "{}", ended.err);
         assert_eq!(ended.out, "");
