@@ -119,6 +119,8 @@ pub struct MachineError {
     pub source: Arc<dyn Error + Send + Sync>,
     /// Whether doing the same again may work.
     pub retry: Retry,
+    /// A write or sync failed: nothing written since can be trusted, the process has to stop.
+    pub is_final: bool,
 }
 
 impl MachineError {
@@ -127,7 +129,14 @@ impl MachineError {
         Self {
             source: Arc::new(source),
             retry,
+            is_final: false,
         }
+    }
+
+    /// The same, with whether the process has to stop.
+    #[must_use]
+    pub fn with_final(self, is_final: bool) -> Self {
+        Self { is_final, ..self }
     }
 }
 

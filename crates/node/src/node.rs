@@ -10,7 +10,7 @@
 
 use crate::front::Front;
 use crate::{Failure, NodeError, NodeOptions};
-use sqlrep_core::{LogStore, NodeId, ReadError, StateMachine, WriteError};
+use sqlrep_core::{LogStore, MemberError, NodeId, ReadError, StateMachine, WriteError};
 use sqlrep_env::{Actor, Env};
 use sqlrep_raft_log::RaftLog;
 use sqlrep_replica::{LocalReader, Replica};
@@ -167,7 +167,10 @@ impl Node {
         tokio::select! {
             biased;
             failure = of_log => failure,
-            error = self.front.member.failed() => Failure::Raft(error.to_string()),
+            error = self.front.member.failed() => match error {
+                MemberError::Machine(error) => Failure::Disk(error.to_string()),
+                other => Failure::Raft(other.to_string()),
+            },
         }
     }
 

@@ -44,11 +44,23 @@ impl ReplicaError {
             Self::Closed => Retry::Useless,
         }
     }
+
+    /// Whether a write or sync failed, so that the process has to stop.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Store(error) | Self::Vfs(VfsError::Store { source: error, .. }) => {
+                error.is_final()
+            }
+            Self::Sql(error) => error.is_final(),
+            Self::Vfs(_) | Self::Snapshot { .. } | Self::NotHeld | Self::Closed => false,
+        }
+    }
 }
 
 impl From<ReplicaError> for MachineError {
     fn from(error: ReplicaError) -> Self {
-        let retry = error.retry();
-        Self::new(error, retry)
+        let (retry, is_final) = (error.retry(), error.is_final());
+        Self::new(error, retry).with_final(is_final)
     }
 }

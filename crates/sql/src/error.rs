@@ -65,4 +65,17 @@ impl SqlFailure {
             Self::Sqlite { .. } | Self::Commit { .. } | Self::Panicked { .. } => Retry::Safe,
         }
     }
+
+    /// Whether a write or sync failed, so that the process has to stop.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Store { source }
+            | Self::Connection {
+                source: VfsError::Store { source, .. },
+                ..
+            } => source.is_final(),
+            _ => false,
+        }
+    }
 }

@@ -65,11 +65,22 @@ impl StatementError {
             | Self::HistoryLost { .. } => Retry::Useless,
         }
     }
+
+    /// Whether a write or sync failed, so that the process has to stop.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Sql(error) => error.is_final(),
+            Self::Replica(error) => error.is_final(),
+            Self::HistoryLost { cause } => cause.is_final(),
+            Self::Body { .. } | Self::Side { .. } | Self::Message { .. } => false,
+        }
+    }
 }
 
 impl From<StatementError> for MachineError {
     fn from(error: StatementError) -> Self {
-        let retry = error.retry();
-        Self::new(error, retry)
+        let (retry, is_final) = (error.retry(), error.is_final());
+        Self::new(error, retry).with_final(is_final)
     }
 }

@@ -360,6 +360,7 @@ fn share<M: StateMachine>(parts: Parts<M>) -> Arc<Shared<M>> {
         applied: watch::channel(end.id).0,
         side: watch::channel(Arc::new(Side::open(&end.side).unwrap_or_default())).0,
         out_of_service: watch::channel(None).0,
+        ended: watch::channel(None).0,
         contact: Contact::default(),
         retention,
         tail: Arc::default(),

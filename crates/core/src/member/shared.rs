@@ -27,6 +27,8 @@ pub(crate) struct Shared<M: StateMachine> {
     pub side: watch::Sender<Arc<Side>>,
     /// Why this node doesn't trust its state; none while it does.
     pub out_of_service: watch::Sender<Option<String>>,
+    /// Why the process has to stop; none while it needn't.
+    pub ended: watch::Sender<Option<MachineError>>,
     pub contact: Contact,
     pub retention: Arc<Retention>,
     /// Sizes of the log's newest part.
@@ -43,6 +45,9 @@ impl<M: StateMachine> Shared<M> {
     pub(crate) fn quarantine(&self, error: &MachineError) {
         tracing::error!(node = %self.node, %error, "this node's state can't be trusted, it serves nothing");
         self.out_of_service.send_replace(Some(error.to_string()));
+        if error.is_final {
+            self.ended.send_replace(Some(error.clone()));
+        }
     }
 
     /// Waits until the cluster has its name.

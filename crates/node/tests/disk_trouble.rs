@@ -1,5 +1,5 @@
-//! A disk fills up under a node: writes are refused by name before anything fails half way, reads go on, and writes go on
-//! when space is back, without anybody's help.
+//! Disk trouble under a whole node. A disk fills up: writes are refused by name before anything fails half way, reads go on,
+//! and writes go on when space is back, without anybody's help. A sync fails: the node says that its process has to end.
 #![allow(
     clippy::unwrap_used,
     reason = "a test says what went wrong by panicking"
@@ -7,9 +7,9 @@
 
 use sqlrep_core::memory::Switchboard;
 use sqlrep_core::{NodeId, WriteError};
-use sqlrep_disk::{Disk, SimulatedDisk};
+use sqlrep_disk::{Disk, Fault, Loss, Operation, SimulatedDisk};
 use sqlrep_env::Env;
-use sqlrep_node::{Mode, Node, NodeOptions, Surroundings};
+use sqlrep_node::{Failure, Mode, Node, NodeOptions, Surroundings};
 use sqlrep_service::QueryOptions;
 use sqlrep_sql::{Outcome, Parameter, Request, Statement, Value};
 use std::sync::Arc;
@@ -87,4 +87,51 @@ async fn writes_are_refused_reads_go_on_and_it_heals() {
     let again = start(&disk).await;
     assert_eq!(first_byte(&again).await, Value::Text("AA".to_owned()));
     Box::pin(again.stop()).await;
+}
+
+/// Writes until the node says that it has failed; how many writes were acknowledged, and why it failed.
+async fn until_failed(node: &Node) -> (u8, Failure) {
+    let mut written = 0;
+    let writing = async {
+        while written < 250 && megabyte(node, written + 1).await.is_ok() {
+            written += 1;
+        }
+        std::future::pending::<Failure>().await
+    };
+    let failed = async {
+        tokio::select! {
+            failure = node.failed() => failure,
+            never = writing => never,
+        }
+    };
+    let failure = tokio::time::timeout(LIMIT, failed).await.unwrap();
+    (written, failure)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_sync_of_log_or_pages_ends_the_process_and_loses_nothing() {
+    for folder in ["log/", "db/"] {
+        let disk = SimulatedDisk::new(2);
+        let node = start(&disk).await;
+        let create = "CREATE TABLE t (id INTEGER PRIMARY KEY, x)";
+        node.execute(Request::execute(create)).await.unwrap();
+        megabyte(&node, 0).await.unwrap();
+        disk.inject(Fault::io(3).only(Operation::Sync).under(folder).forever());
+        let (written, failure) = until_failed(&node).await;
+        assert!(matches!(failure, Failure::Disk(_)), "{folder}: {failure:?}");
+        assert!(disk.injected() > 0);
+        drop(node);
+        let disk = disk.crash(Loss::Everything);
+        let again = start(&disk).await;
+        let Value::Text(found) = first_byte(&again).await else {
+            panic!("a digit pair");
+        };
+        let found = u8::from_str_radix(&found, 16).unwrap();
+        // The last one may have been under way.
+        assert!(
+            found == written || found == written + 1,
+            "{folder}: {found} of {written}"
+        );
+        Box::pin(again.stop()).await;
+    }
 }
