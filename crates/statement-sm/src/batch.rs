@@ -125,6 +125,31 @@ mod tests {
         assert!(seeds[0] != seeds[1] && seeds[1] != seeds[2]);
     }
 
+    /// Rule 36: a body that no node could read would put every node out of service, for ever. bincode counts what values
+    /// take in memory against its limit, and the smallest parameters take five times their bytes.
+    #[test]
+    fn the_largest_body_of_the_smallest_parameters_comes_back() {
+        let one = Parameter::Named("a".to_owned(), Value::Integer(1));
+        let each = request_bytes(&Request {
+            statements: vec![Statement {
+                sql: String::new(),
+                parameters: vec![one.clone(); 2],
+            }],
+            ..Request::default()
+        });
+        let parameters = vec![one; 2 * (BODY_BYTES_MAX - HEAD_BYTES_MAX) / each];
+        let statement = Statement {
+            sql: String::new(),
+            parameters,
+        };
+        let request = Request {
+            statements: vec![statement],
+            ..Request::default()
+        };
+        let batch = batch(vec![request]);
+        assert!(Batch::decode(&batch.encode()).is_ok());
+    }
+
     proptest! {
         #[test]
         fn a_batch_comes_back_and_is_no_longer_than_was_counted(

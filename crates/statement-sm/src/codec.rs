@@ -1,12 +1,17 @@
 //! Bytes of this mode's own values: a format byte, then the value in bincode's standard configuration.
 //!
-//! Decoding is bounded: a length inside the bytes never allocates more than the limit, and bytes behind the
+//! Decoding is bounded: bytes above the limit aren't read, a length inside them never allocates more than
+//! [`CLAIMED_BYTES_MAX`], and bytes behind the
 //! value are refused. Many empty elements take up to 32 times their bytes in memory, nothing more.
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
 const FORMAT: u8 = 1;
+
+/// bincode counts the bytes that values take in memory, not those that encode them: eight for a number of one byte. The
+/// largest body with the smallest values stays below this, or every node would refuse what one has proposed.
+const CLAIMED_BYTES_MAX: usize = 256 << 20;
 
 /// The bytes of `value`.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Bytes {
@@ -28,7 +33,7 @@ pub(crate) fn decode<T: DeserializeOwned, const BYTES_MAX: usize>(
         [format, ..] => return Err(format!("format {format}; this release reads {FORMAT}")),
         [] => return Err("it is empty".to_owned()),
     };
-    let config = bincode::config::standard().with_limit::<BYTES_MAX>();
+    let config = bincode::config::standard().with_limit::<CLAIMED_BYTES_MAX>();
     let (value, read) =
         bincode::serde::decode_from_slice(rest, config).map_err(|error| error.to_string())?;
     match rest.len() - read {
