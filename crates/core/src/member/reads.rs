@@ -185,6 +185,8 @@ impl<M: StateMachine> Member<M> {
 
     /// Waits until this index of this cluster is applied here.
     async fn reached(&self, theirs: ClusterId, index: LogIndex) -> Result<(), ReadError> {
+        // A node that has just started doesn't know its cluster's name yet.
+        self.inner.shared.named().await;
         let ours = self.inner.shared.side.borrow().cluster;
         if ours != theirs {
             return Err(ReadError::OtherCluster { ours, theirs });
