@@ -30,6 +30,8 @@ pub(crate) struct Facts {
     pub(crate) engine: Engine,
     pub(crate) store: Arc<Store>,
     pub(crate) log: Arc<RaftLog>,
+    /// How often this node's checksum differed from the one that an entry carries (safety rule 31).
+    pub(crate) mismatches: Arc<dyn Fn() -> u64 + Send + Sync>,
     pub(crate) started: Moment,
     pub(crate) started_wall: UnixMillis,
 }
@@ -173,6 +175,10 @@ impl<M: SqlMachine> Front<M> {
                 ("store_pages", number(u64::from(store.pages))),
                 ("checkpoint_due_bytes", number(due.image_bytes)),
                 ("checkpoint_due_entries", number(due.entries)),
+                (
+                    "checksum_mismatches_total",
+                    number((self.facts.mismatches)()),
+                ),
                 ("log_bytes", number(log.file_bytes)),
                 ("log_syncs_total", number(log.syncs)),
                 ("log_entries_total", number(log.entries_appended)),
@@ -265,7 +271,11 @@ impl<M: SqlMachine> Admin for Front<M> {
             None
         };
         let one = Request::query("SELECT 1");
-        let database = self.read(&one, Some(wait_max)).await;
+        let read = self.read(&one, Some(wait_max));
+        let database = match tokio::time::timeout(wait_max, read).await {
+            Ok(read) => read.map(|_| ()).map_err(|error| error.to_string()),
+            Err(_) => Err(format!("no reader was free for {wait_max:?}")),
+        };
         Health {
             leader: status.leader.is_some(),
             leader_contact,
@@ -273,7 +283,7 @@ impl<M: SqlMachine> Admin for Front<M> {
                 && status.cluster.0 != 0
                 && status.out_of_service.is_none(),
             sync,
-            database: database.map(|_| ()).map_err(|error| error.to_string()),
+            database,
         }
     }
 

@@ -2,31 +2,81 @@
 
 use crate::identity::Keeper;
 use crate::node::{Entering, Machine};
+use crate::{ClusterSettings, Failure};
 use sqlrep_core::{BootstrapPlan, Cluster, ClusterId, ClusterMember, Member, NodeId};
 use sqlrep_transport_tcp::TcpTransport;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
-/// Tells the transport who belongs, and has the cluster's name kept in the data directory.
-pub(crate) async fn follow(
-    mut belongs: watch::Receiver<Arc<Cluster>>,
-    tcp: Option<Arc<TcpTransport>>,
-    keeper: Keeper,
-    mut known: ClusterId,
-) {
-    loop {
-        let cluster = belongs.borrow_and_update().clone();
-        if cluster.id.0 != 0 && cluster.id != known {
-            known = cluster.id;
-            keeper.note(known);
+/// What couldn't be noted on disk is tried again this often.
+const NOTE_AGAIN: Duration = Duration::from_secs(1);
+
+/// Follows the cluster that a node belongs to.
+pub(crate) struct Follower {
+    pub(crate) belongs: watch::Receiver<Arc<Cluster>>,
+    pub(crate) tcp: Option<Arc<TcpTransport>>,
+    pub(crate) keeper: Keeper,
+    /// The cluster's name as it stands in the data directory; zero: none yet.
+    pub(crate) noted: ClusterId,
+    /// What this node runs with.
+    pub(crate) settings: ClusterSettings,
+    /// Why the process has to end, if so.
+    pub(crate) failed: watch::Sender<Option<Failure>>,
+}
+
+impl Follower {
+    /// Tells the transport who belongs, has the cluster's name kept in the data directory, and sees to it that this node
+    /// runs with the cluster's settings. It ends with the member.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let cluster = self.belongs.borrow_and_update().clone();
+            self.tell(&cluster);
+            if cluster.id.0 != 0 {
+                self.compare(&cluster);
+                self.note(cluster.id).await;
+            }
+            if self.belongs.changed().await.is_err() {
+                return;
+            }
         }
-        if let Some(tcp) = &tcp {
-            let directory =
-                |(node, member): (&NodeId, &ClusterMember)| (*node, member.peer.directory);
+    }
+
+    fn tell(&self, cluster: &Cluster) {
+        let known = if cluster.id.0 == 0 {
+            self.noted
+        } else {
+            cluster.id
+        };
+        let directory = |(node, member): (&NodeId, &ClusterMember)| (*node, member.peer.directory);
+        if let Some(tcp) = &self.tcp {
             tcp.belongs_to(known, cluster.members.iter().map(directory).collect());
         }
-        if belongs.changed().await.is_err() {
-            return;
+    }
+
+    async fn note(&mut self, cluster: ClusterId) {
+        while self.noted != cluster {
+            if self.keeper.note(cluster).await {
+                self.noted = cluster;
+            } else {
+                tokio::time::sleep(NOTE_AGAIN).await;
+            }
+        }
+    }
+
+    /// A node that executed under other limits would differ from the others (safety rule 36).
+    fn compare(&self, cluster: &Cluster) {
+        let what = match ClusterSettings::decode(&cluster.settings) {
+            Ok(stands) => self.settings.differences(&stands).first().map(|first| {
+                format!(
+                    "the cluster setting {} is {}, this node runs with {}: start it with the cluster's",
+                    first.name, first.stands, first.asked
+                )
+            }),
+            Err(error) => Some(format!("the cluster's settings can't be read: {error}")),
+        };
+        if let Some(what) = what {
+            self.failed.send_replace(Some(Failure::Settings(what)));
         }
     }
 }

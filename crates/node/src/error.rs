@@ -89,6 +89,8 @@ pub enum Failure {
     Corrupt(String),
     /// Raft stopped by itself.
     Raft(String),
+    /// This node runs with other settings than its cluster agreed on.
+    Settings(String),
 }
 
 impl Failure {

@@ -18,7 +18,7 @@ use sqlrep_core::{
     WriteError,
 };
 use sqlrep_env::Env;
-use sqlrep_replica::{QueryJob, ReadOnlyJob, Readers};
+use sqlrep_replica::{QueryJob, ReadOnlyJob, Readers, ReplicaError};
 use sqlrep_service::{Answer, Database, QueryOptions, Session, WriteOptions};
 use sqlrep_sql::{Begin, ReadLimits, Reply, Request};
 use std::time::Duration;
@@ -111,11 +111,20 @@ impl<M: SqlMachine> Front<M> {
         self.readers.query(job).map_err(|_| ReadError::Overloaded)?;
         match receiver.await {
             Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(error)) => Err(ReadError::Failed {
-                what: error.to_string(),
-            }),
+            Ok(Err(error)) => Err(self.unread(error)),
             Err(_) => Err(ReadError::Stopped),
         }
+    }
+
+    /// A reader's failure. Pages that read back wrong take this node out of service: the next query might meet one that
+    /// looks right (safety rule 7).
+    fn unread(&self, error: ReplicaError) -> ReadError {
+        let what = error.to_string();
+        if error.is_damage() {
+            self.member.distrust(&error.into());
+            return ReadError::Quarantined;
+        }
+        ReadError::Failed { what }
     }
 
     /// Has the leader's node run a query.

@@ -24,6 +24,7 @@ use sqlrep_disk::{Disk, DiskError, OpenMode};
 use sqlrep_env::{Actor, Executor};
 use std::fmt::Write;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 use xxhash_rust::xxh3::xxh3_64;
 
 const FILE: &str = "identity";
@@ -126,18 +127,25 @@ impl Keeper {
         ))
     }
 
-    /// Notes the cluster's name. A failure leaves the file as it was: the log has the name too, and the next start
-    /// notes it again.
-    pub(crate) fn note(&self, cluster: ClusterId) {
-        let noted = self.0.send(move |(disk, identity)| {
-            identity.cluster = cluster;
-            if let Err(error) = identity.save(&**disk) {
-                tracing::error!(%error, "the cluster's name isn't noted in the data directory");
+    /// Notes the cluster's name; false if it couldn't be, the file is as it was then.
+    pub(crate) async fn note(&self, cluster: ClusterId) -> bool {
+        let (sender, receiver) = oneshot::channel();
+        let queued = self.0.send(move |(disk, identity)| {
+            let named = Identity {
+                cluster,
+                ..identity.clone()
+            };
+            let saved = named.save(&**disk);
+            match &saved {
+                Ok(()) => *identity = named,
+                Err(error) => {
+                    tracing::error!(%error, "the cluster's name isn't noted in the data directory yet");
+                }
             }
+            // Whoever asked may have stopped.
+            sender.send(saved.is_ok()).ok();
         });
-        if noted.is_err() {
-            tracing::error!("the cluster's name isn't noted: the disk is too slow");
-        }
+        queued.is_ok() && receiver.await.unwrap_or(false)
     }
 }
 

@@ -44,7 +44,8 @@ pub struct Node {
     pub(crate) log: Arc<RaftLog>,
     pub(crate) env: Env,
     pub(crate) entering: watch::Receiver<Entering>,
-    pub(crate) failed: watch::Receiver<Option<Failure>>,
+    /// Of the log, and of what the cluster agreed on.
+    pub(crate) failed: [watch::Receiver<Option<Failure>>; 2],
     pub(crate) raft_address: String,
     pub(crate) tasks: JoinSet<()>,
     pub(crate) lock: Box<dyn Send + Sync>,
@@ -157,16 +158,11 @@ impl Node {
 
     /// Returns when the process has to end, with why (invariant 2).
     pub async fn failed(&self) -> Failure {
-        let mut log = self.failed.clone();
-        let of_log = async {
-            match log.wait_for(Option::is_some).await.as_deref() {
-                Ok(Some(failure)) => failure.clone(),
-                _ => std::future::pending().await,
-            }
-        };
+        let [log, settings] = self.failed.clone();
         tokio::select! {
             biased;
-            failure = of_log => failure,
+            failure = told(log) => failure,
+            failure = told(settings) => failure,
             error = self.front.member.failed() => match error {
                 MemberError::Machine(error) => Failure::Disk(error.to_string()),
                 other => Failure::Raft(other.to_string()),
@@ -174,17 +170,26 @@ impl Node {
         }
     }
 
+    /// Hands leadership over and ends Raft: writes and strict reads go to the other nodes from here on. A front may still
+    /// answer clients; [`stop`](Self::stop) comes next.
+    pub async fn retire(&self) {
+        self.front.member.stop().await;
+    }
+
     /// Stops in order: admits nothing more, hands leadership over, ends Raft, writes a checkpoint, closes the log,
     /// releases the data directory.
     pub async fn stop(mut self) {
-        self.front.member.stop().await;
+        self.retire().await;
+        let trusted = self.front.member.status().out_of_service.is_none();
         self.tasks.abort_all();
         while self.tasks.join_next().await.is_some() {}
         let (machine, log) = (self.machine.clone(), self.log.clone());
         let (sender, receiver) = oneshot::channel();
         let last = Actor::start(&*self.env.executor, "stop", 1, ());
         let queued = last.send(move |()| {
-            if let Some(durable) = log.durable()
+            // A state that isn't trusted isn't made durable (safety rule 16).
+            if trusted
+                && let Some(durable) = log.durable()
                 && let Err(error) = machine.checkpoint(durable, true)
             {
                 tracing::warn!(%error, "no checkpoint at the end; the next start replays the log");
@@ -196,5 +201,13 @@ impl Node {
         assert_eq!(queued, Ok(()), "the worker was just started");
         receiver.await.ok();
         drop(self.lock);
+    }
+}
+
+/// Waits for a failure; for ever if whoever would tell has ended without one.
+async fn told(mut heard: watch::Receiver<Option<Failure>>) -> Failure {
+    match heard.wait_for(Option::is_some).await.as_deref() {
+        Ok(Some(failure)) => failure.clone(),
+        _ => std::future::pending().await,
     }
 }

@@ -1,7 +1,7 @@
 //! From an opened data directory to a running node: member, readers, front, and the tasks beside them.
 
 use crate::admin::Facts;
-use crate::belong::{enter, follow};
+use crate::belong::{Follower, enter};
 use crate::front::Front;
 use crate::identity::Keeper;
 use crate::node::{Entering, Machine, Node};
@@ -140,6 +140,10 @@ fn facts(options: &NodeOptions, opened: &Opened, peer: &Peer) -> Facts {
         engine: opened.engine.clone(),
         store: opened.store.clone(),
         log: opened.log.clone(),
+        mismatches: {
+            let machine = opened.machine.clone();
+            Arc::new(move || machine.checksum_mismatches())
+        },
         started: opened.env.clock.now(),
         started_wall: opened.env.clock.wall(),
     }
@@ -164,9 +168,16 @@ fn run(
         ..
     } = opened;
     let (member, mut tasks) = (front.member.clone(), JoinSet::new());
-    let cluster = identity.cluster;
-    let keeper = Keeper::start(&*env.executor, disk, identity);
-    tasks.spawn(follow(member.membership(), network.tcp, keeper, cluster));
+    let (unfit, unfit_heard) = watch::channel(None);
+    let follower = Follower {
+        belongs: member.membership(),
+        tcp: network.tcp,
+        noted: identity.cluster,
+        settings: identity.settings.clone(),
+        keeper: Keeper::start(&*env.executor, disk, identity),
+        failed: unfit,
+    };
+    tasks.spawn(follower.run());
     let (sender, entering) = watch::channel(Entering::Waiting);
     tasks.spawn(enter(member, plan, sender));
     Node {
@@ -176,7 +187,7 @@ fn run(
         log,
         env,
         entering,
-        failed,
+        failed: [failed, unfit_heard],
         raft_address: network.peer.raft,
         tasks,
         lock,

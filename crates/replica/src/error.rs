@@ -45,6 +45,29 @@ impl ReplicaError {
         }
     }
 
+    /// Whether this node's own pages read back wrong: it mustn't serve them any more (safety rule 7).
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        let of_store = |error: &StoreError| {
+            matches!(
+                error,
+                StoreError::Corrupt { .. } | StoreError::DamagedPage { .. }
+            )
+        };
+        match self {
+            Self::Store(error)
+            | Self::Vfs(VfsError::Store { source: error, .. })
+            | Self::Sql(
+                SqlFailure::Store { source: error }
+                | SqlFailure::Connection {
+                    source: VfsError::Store { source: error, .. },
+                    ..
+                },
+            ) => of_store(error),
+            _ => false,
+        }
+    }
+
     /// Whether a write or sync failed, so that the process has to stop.
     #[must_use]
     pub fn is_final(&self) -> bool {

@@ -1,7 +1,7 @@
 //! A node in this process: started, served over HTTP, stopped in order, and its end told by an exit code.
 //!
 //! ```text
-//!   listen for clients ─► Node::start ─► HTTP ─► SIGTERM, Ctrl-C, end of standard input ─► Node::stop ─► HTTP drains
+//!   listen for clients ─► Node::start ─► HTTP ─► SIGTERM, Ctrl-C, end of standard input ─► Node::retire ─► HTTP drains ─► Node::stop
 //!                                          └───► a failure ─► the process ends at once
 //! ```
 //!
@@ -43,6 +43,7 @@ fn told(failure: &Failure) -> String {
         Failure::Disk(what) => format!("the disk failed: {what}; this node ends"),
         Failure::Corrupt(what) => format!("corruption: {what}; this node ends"),
         Failure::Raft(what) => format!("Raft stopped: {what}; this node ends"),
+        Failure::Settings(what) => format!("{what}; this node ends"),
         other => format!("this node ends: {other:?}"),
     }
 }
@@ -56,6 +57,7 @@ impl RunError {
             Self::Failure(Failure::Disk(_)) => Exit::Disk,
             Self::Failure(Failure::Corrupt(_)) => Exit::Corrupt,
             Self::Failure(Failure::Raft(_)) => Exit::Raft,
+            Self::Failure(Failure::Settings(_)) => Exit::DirectoryRefused,
             Self::Failure(_) => Exit::Failed,
         }
     }
@@ -119,8 +121,10 @@ async fn serve(settings: &NodeSettings) -> Result<(), RunError> {
         failure = node.failed() => return Err(RunError::Failure(failure)),
     }
     // Leadership is handed over while clients can still be answered and forwarded (safety rule 20).
-    Box::pin(node.stop()).await;
+    Box::pin(node.retire()).await;
     server.stop(DRAIN_MAX).await;
+    // Nobody reads its files any more when the data directory is released.
+    Box::pin(node.stop()).await;
     Ok(())
 }
 
