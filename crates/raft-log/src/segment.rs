@@ -11,7 +11,8 @@
 //! | 16 | 8 | node id |
 //! | 24 | 8 | directory id |
 //! | 32 | 8 | number of the segment |
-//! | 40 | 468 | zero |
+//! | 40 | 8 | bytes that the file was made with; it may grow and never gets shorter |
+//! | 48 | 460 | zero |
 //! | 508 | 4 | crc32 over everything before |
 //! | 512 | | frames, then zeros |
 
@@ -56,19 +57,21 @@ pub(crate) fn name(name: &str) -> Name {
     }
 }
 
-fn header(identity: LogIdentity, number: u64) -> Vec<u8> {
+fn header(identity: LogIdentity, number: u64, bytes: u64) -> Vec<u8> {
     let mut out = Vec::from(MAGIC);
     out.extend([FORMAT, 0, 0, 0, 0, 0, 0, 0]);
     out.extend(identity.node.get().to_le_bytes());
     out.extend(identity.directory.0.to_le_bytes());
     out.extend(number.to_le_bytes());
+    out.extend(bytes.to_le_bytes());
     out.resize(508, 0);
     let crc = crc32fast::hash(&out);
     out.extend(crc.to_le_bytes());
     out
 }
 
-/// Refuses a segment whose first bytes aren't its header.
+/// Refuses a segment whose first bytes aren't its header, or that ends before what it was made with: a file that was cut
+/// would look like one whose end was never written.
 pub(crate) fn check_header(
     bytes: &[u8],
     identity: LogIdentity,
@@ -80,11 +83,18 @@ pub(crate) fn check_header(
         offset: 0,
         what: what.to_owned(),
     };
+    let size = bytes.len() as u64;
     let head: &[u8; 512] = bytes
         .first_chunk()
         .ok_or_else(|| corrupt("the header is cut short"))?;
-    if head[..] == header(identity, number) {
-        return Ok(());
+    let long = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("8 bytes"));
+    let made = long(40);
+    if head[..] == header(identity, number, made) {
+        if made <= size {
+            return Ok(());
+        }
+        let (offset, what) = (size, format!("it ends there, {made} bytes belong to it"));
+        return Err(LogError::Corrupt { file, offset, what });
     }
     if head[508..] != crc32fast::hash(&head[..508]).to_le_bytes() || head[..8] != MAGIC {
         return Err(corrupt("the header's checksum differs"));
@@ -93,7 +103,6 @@ pub(crate) fn check_header(
         let (found, known) = (head[8], FORMAT);
         return Err(LogError::Format { file, found, known });
     }
-    let long = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("8 bytes"));
     let is = |node: u64, directory: u64, number: u64| {
         format!("node {node}, directory {directory:016x}, segment {number}")
     };
@@ -114,7 +123,7 @@ pub(crate) fn create(
     let unfinished = unfinished_path(number);
     let file = disk.open(&unfinished, OpenMode::Create)?;
     let made = fill(&*file, 0, bytes).and_then(|()| {
-        file.write_at(0, &header(identity, number))?;
+        file.write_at(0, &header(identity, number, bytes))?;
         file.sync()
     });
     if let Err(error) = made {
@@ -169,9 +178,22 @@ mod tests {
         assert_eq!(name("0000000000000001.tmp"), Name::Unfinished);
     }
 
+    /// Rule 13: what a power loss leaves behind is as long as it was made; a shorter file was cut, and is no torn tail.
+    #[test]
+    fn a_segment_that_was_cut_is_damaged() {
+        let mut bytes = header(identity(1), 4, 2048);
+        bytes.resize(2048, 0);
+        assert!(check_header(&bytes, identity(1), 4).is_ok());
+        bytes.resize(4096, 0);
+        assert!(check_header(&bytes, identity(1), 4).is_ok(), "it grew");
+        let error = check_header(&bytes[..2047], identity(1), 4).unwrap_err();
+        let cut = matches!(error, LogError::Corrupt { offset: 2047, .. });
+        assert!(cut, "{error}");
+    }
+
     #[test]
     fn a_header_of_another_node_format_or_with_a_flip_is_told_apart() {
-        let good = header(identity(1), 4);
+        let good = header(identity(1), 4, 512);
         assert!(check_header(&good, identity(1), 4).is_ok());
         let foreign = check_header(&good, identity(2), 4).unwrap_err();
         assert!(matches!(foreign, LogError::Foreign { .. }), "{foreign}");
