@@ -179,6 +179,12 @@ fn what_is_wrong_with_a_data_directory_is_named_with_its_exit_code() {
     let run = damaged(&|at| cut(&segment(at), 100));
     ends(&run, 6, "log/0000000000000001.seg");
     ends(&run, 6, "cut short");
+    let run = damaged(&|at| cut(&segment(at), 20_000));
+    ends(
+        &run,
+        6,
+        "log/0000000000000001.seg is damaged at offset 20000",
+    );
     let run = damaged(&|at| std::fs::remove_dir_all(at.join("log")).unwrap());
     ends(&run, 6, "log/ is empty");
     let main = |at: &Path| at.join("db/1/main.db");
