@@ -5,6 +5,7 @@ use crate::client::Client;
 use crate::command::{Run, program, run};
 use crate::waiting::until;
 use rustix::process::{Pid, Signal, kill_process};
+use std::io::Write;
 use std::net::TcpListener;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -148,6 +149,11 @@ impl Deref for NodeProcess {
 
 impl Drop for NodeProcess {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Nothing can be done about a failure to tell of a failure.
+            let said = std::fs::read(self.log_path()).unwrap_or_default();
+            drop(std::io::stderr().write_all(&said));
+        }
         if self.child.is_some() {
             // A paused one has to run to be waited for; nothing can be done about a failure here.
             self.resume();

@@ -224,17 +224,11 @@ fn a_cluster_lets_nobody_in_who_is_not_who_it_says() {
     cluster.nodes[wiped].kill();
     std::fs::remove_dir_all(&cluster.nodes[wiped].directory).unwrap();
     let id = cluster.nodes[wiped].id;
-    let flags = cluster.joining();
-    cluster.nodes[wiped].spawn(&flags);
-    until("it is told why nobody lets it in", || {
-        let said = cluster.nodes[wiped].said();
-        let told = said.contains(&format!("`remove` node {id}"));
-        (told && said.contains("under a new id")).then_some(())
-    });
-    assert!(!cluster.nodes[wiped].is_ready(), "it serves nothing");
+    let run = cluster.nodes[wiped].refused(&joining);
+    ends(&run, 3, &format!("`remove` node {id}"));
+    ends(&run, 3, "under a new id");
     // What the message says helps.
-    let mut gone = cluster.nodes.remove(wiped);
-    gone.kill();
+    let gone = cluster.nodes.remove(wiped);
     let body = json!({ "id": id.to_string() });
     let removed = cluster.nodes[0].delete("/remove", &body).unwrap();
     assert_eq!(removed.status, 200, "{removed:?}");
@@ -251,14 +245,10 @@ fn a_cluster_lets_nobody_in_who_is_not_who_it_says() {
 fn a_client_port_to_join_is_named_and_other_numbers_of_nodes_are_refused() {
     let mut cluster = Cluster::of(1);
     cluster.start_all();
-    let mut lost = cluster.newcomer(2);
     let client_port = format!("--join={}", cluster.nodes[0].http);
-    lost.spawn(&[client_port]);
-    until("it tells that this is no raft address", || {
-        let said = lost.said();
-        said.contains("not the one for clients").then_some(())
-    });
-    assert!(lost.is_running(), "the address may come to lead elsewhere");
+    let lost = cluster.newcomer(2).refused(&[&client_port]);
+    ends(&lost, 3, "seems to serve HTTP");
+    ends(&lost, 3, "take raft addresses");
     cluster.nodes[0].must("CREATE TABLE t (x)");
 
     let mut pair = Cluster::of(2);
