@@ -10,6 +10,7 @@ use std::net::TcpListener;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// One node. What clients can do, it can be asked directly.
 pub(crate) struct NodeProcess {
@@ -20,16 +21,27 @@ pub(crate) struct NodeProcess {
     child: Option<Child>,
 }
 
-/// Addresses that nothing listens on. Others on this machine may take one meanwhile; tests that lose that race
-/// fail with the port in the message.
+/// Where addresses of nodes begin and how many there are: below those that systems give to outgoing connections, since a
+/// node that is killed and started again has to find its port free, and hundreds of connections come and go meanwhile.
+const PORTS: std::ops::Range<u16> = 20_000..31_000;
+
+/// Addresses that nothing listens on, each handed out once by this process. Another process may take one meanwhile; tests
+/// that lose that race fail with the port in the message.
 pub(crate) fn free_addresses(count: usize) -> Vec<String> {
-    let listeners: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let all = PORTS.end - PORTS.start;
+    let first = u16::try_from(std::process::id() * 97 % u32::from(all)).unwrap();
+    let free = std::iter::repeat_with(|| {
+        let next = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % all;
+        format!("127.0.0.1:{}", PORTS.start + next)
+    });
+    let tried = free.take(usize::from(all));
+    let found: Vec<String> = tried
+        .filter(|address| TcpListener::bind(address).is_ok())
+        .take(count)
         .collect();
-    listeners
-        .iter()
-        .map(|listener| listener.local_addr().unwrap().to_string())
-        .collect()
+    assert_eq!(found.len(), count, "no free ports");
+    found
 }
 
 /// Sends a signal to a process of this test.
