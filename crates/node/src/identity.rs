@@ -11,8 +11,8 @@
 //!   checksum 0011223344556677
 //! ```
 //!
-//! `directory` is drawn when the directory is made, so that an emptied disk or a copied directory is told from the
-//! one that the cluster knows. `cluster` is zero until the node belongs to one. `proposed` is the name that this node
+//! `directory` is drawn when the directory is made, so that an emptied disk is told from the one that the cluster knows. A
+//! copied directory has it too: it is refused beside its original, and can't be told from it in its place. `cluster` is zero until the node belongs to one. `proposed` is the name that this node
 //! gives a cluster if it is the one to form it. The checksum is xxh3 over all lines before it.
 //!
 //! Invariant 1: the file is replaced whole: written aside, synced, renamed, the folder synced.

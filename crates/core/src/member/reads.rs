@@ -4,6 +4,7 @@ use super::client::{Answer as Told, Ask, AskError};
 use super::{Asked, Content, Envelope, Inner, Member, Rounder, Standing, after};
 use crate::raft::{Command, Raft, entry_id, leadership, node_id};
 use crate::{ClusterId, EntryId, LogIndex, NodeId, ReadBound, ReadError, ReadLevel, StateMachine};
+use openraft::Instant as _;
 use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
 use openraft::error::{ClientWriteError, LinearizableReadError, RaftError};
@@ -168,9 +169,12 @@ impl<M: StateMachine> Member<M> {
         let Some(limit) = bound.freshness else {
             return Ok(());
         };
-        let leads = Standing::of(&self.inner.raft).leads(self.inner.shared.node);
-        if leads.is_some() {
-            return Ok(());
+        if let Some(age) = self.led_since_quorum() {
+            return if age <= limit {
+                Ok(())
+            } else {
+                Err(ReadError::Stale)
+            };
         }
         let contact = &self.inner.shared.contact;
         let (age, lag) = (contact.age(), contact.lag());
@@ -181,6 +185,20 @@ impl<M: StateMachine> Member<M> {
         } else {
             Err(ReadError::Stale)
         }
+    }
+
+    /// Time since a quorum followed this leader: openraft's leader doesn't step down when it is cut off, and what it shows
+    /// grows old like a follower's. None on another node.
+    fn led_since_quorum(&self) -> Option<Duration> {
+        Standing::of(&self.inner.raft).leads(self.inner.shared.node)?;
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let members = metrics.membership_config.membership();
+        if members.voter_ids().count() == 1 {
+            return Some(Duration::ZERO);
+        }
+        let acknowledged = metrics.last_quorum_acked.as_ref();
+        Some(acknowledged.map_or(Duration::MAX, |at| at.elapsed()))
     }
 
     /// Waits until this index of this cluster is applied here.

@@ -231,3 +231,27 @@ async fn an_old_leader_gives_no_reply_of_its_writer() {
         assert!(new.show().await.unwrap().reply.starts_with("a,b"));
     }
 }
+
+/// A leader that is cut off stays leader by its own knowledge: what it shows grows old, and freshness says so.
+#[tokio::test(start_paused = true)]
+async fn freshness_counts_on_a_leader_too() {
+    let cluster = Cluster::form(3, Style::Late).await;
+    let leader = cluster.leader().await;
+    leader.push("one").await.unwrap();
+    let bound = ReadBound {
+        freshness: Some(SECOND),
+        ..ReadBound::default()
+    };
+    let fresh = leader.member.permit(ReadLevel::None, bound).await;
+    assert!(fresh.is_ok(), "{fresh:?}");
+    cluster.board.isolate(leader.id);
+    tokio::time::sleep(3 * SECOND).await;
+    let stale = leader.member.permit(ReadLevel::None, bound).await;
+    assert_eq!(stale.unwrap_err(), ReadError::Stale);
+    let alone = Cluster::form(1, Style::Late).await;
+    let only = alone.leader().await;
+    only.push("one").await.unwrap();
+    tokio::time::sleep(3 * SECOND).await;
+    let fresh = only.member.permit(ReadLevel::None, bound).await;
+    assert!(fresh.is_ok(), "{fresh:?}");
+}
