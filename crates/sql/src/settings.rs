@@ -206,7 +206,7 @@ impl SqlSettings {
             ),
             (Limit::SQLITE_LIMIT_VARIABLE_NUMBER, self.variables_max),
             (Limit::SQLITE_LIMIT_TRIGGER_DEPTH, self.trigger_depth_max),
-            // Helper threads would make sorting hang on the machine.
+            // More threads would make sorting hang on the machine.
             (Limit::SQLITE_LIMIT_WORKER_THREADS, 0),
         ]
     }
