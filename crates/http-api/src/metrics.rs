@@ -6,7 +6,7 @@
 use crate::outcome::{Response, plain};
 use hyper::StatusCode;
 use sqlrep_core::EntryId;
-use sqlrep_service::{Role, Status};
+use sqlrep_service::{Histogram, Role, Status};
 use std::fmt::Write;
 
 const ROLES: [(Role, &str); 5] = [
@@ -45,6 +45,9 @@ pub(crate) fn answer(status: &Status) -> Response {
     for (name, value) in &status.metrics {
         out.measured(name, *value);
     }
+    for (name, histogram) in &status.histograms {
+        out.histogram(name, histogram);
+    }
     let mut response = plain(StatusCode::OK, out.0);
     response.headers_mut().insert(
         hyper::header::CONTENT_TYPE,
@@ -73,6 +76,17 @@ impl Text {
         if let Some(entry) = entry {
             self.gauge(name, entry.index);
         }
+    }
+
+    fn histogram(&mut self, name: &str, histogram: &Histogram) {
+        self.kind(name, "histogram");
+        for (bound, count) in histogram.bounds_seconds.iter().zip(&histogram.counts) {
+            self.line(&format!("{name}_bucket{{le=\"{bound}\"}}"), count);
+        }
+        let all = histogram.counts.last().copied().unwrap_or(0);
+        self.line(&format!("{name}_bucket{{le=\"+Inf\"}}"), all);
+        self.line(&format!("{name}_sum"), histogram.sum_seconds);
+        self.line(&format!("{name}_count"), all);
     }
 
     fn measured(&mut self, name: &str, value: f64) {

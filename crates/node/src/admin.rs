@@ -151,18 +151,8 @@ impl<M: SqlMachine> Front<M> {
         )]
         let number = |value: u64| value as f64;
         let size = |value: usize| number(u64::try_from(value).unwrap_or(u64::MAX));
-        let index = |id: Option<sqlrep_core::EntryId>| number(id.map_or(0, |id| id.index.0));
         BTreeMap::from(
             [
-                ("raft_term", number(status.term.0)),
-                (
-                    "raft_leader",
-                    number(u64::from(status.role == Role::Leader)),
-                ),
-                ("raft_last_index", index(status.last)),
-                ("raft_commit_index", index(status.committed)),
-                ("raft_applied_index", index(status.applied)),
-                ("raft_durable_index", index(status.durable)),
                 ("proposer_waiting_requests", size(status.waiting)),
                 ("proposer_in_flight_entries", size(status.in_flight)),
                 ("proposed_entries_total", number(counts.entries)),
@@ -238,6 +228,10 @@ impl<M: SqlMachine> Admin for Front<M> {
             sqlite: facts.sqlite(),
             settings: self.settings.describe(),
             metrics: self.metrics(&status),
+            histograms: BTreeMap::from([
+                ("write_seconds".to_owned(), self.writes.read()),
+                ("query_seconds".to_owned(), self.queries.read()),
+            ]),
             started_unix_ms: facts.started_wall.0,
             uptime: self.env.clock.now().since(facts.started),
             directory_path: facts.directory_path.clone(),

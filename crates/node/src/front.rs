@@ -11,6 +11,7 @@
 //! computed again as linearizable (safety rule 42).
 
 use crate::ClusterSettings;
+use crate::latency::Latency;
 use crate::peer::{self, Ask};
 use async_trait::async_trait;
 use sqlrep_core::{
@@ -48,6 +49,10 @@ pub(crate) struct Front<M: SqlMachine> {
     pub(crate) env: Env,
     pub(crate) settings: ClusterSettings,
     pub(crate) facts: crate::admin::Facts,
+    /// Acknowledged writes, forwarded ones too.
+    pub(crate) writes: Latency,
+    /// Answered queries.
+    pub(crate) queries: Latency,
 }
 
 /// Where a query goes that this node may not answer.
@@ -177,7 +182,9 @@ impl<M: SqlMachine> Database for Front<M> {
             return Err(WriteError::TooLarge { bytes, limit_bytes });
         }
         let wait_max = options.wait_max.unwrap_or(WRITE_WAIT_MAX);
+        let since = self.env.clock.now();
         let written = self.member.write(request, Route::Forward, wait_max).await?;
+        self.writes.observe(self.env.clock.now().since(since));
         Ok(Answer {
             reply: written.reply,
             entry: Some(written.at),
@@ -187,6 +194,7 @@ impl<M: SqlMachine> Database for Front<M> {
 
     async fn query(&self, request: Request, options: QueryOptions) -> Result<Answer, ReadError> {
         let (level, bound, run_max) = (options.level, options.bound, options.run_max);
+        let since = self.env.clock.now();
         let here = self.query_here(&request, level, bound, run_max).await?;
         let (reply, entry, served_by) = match here {
             Ok((reply, entry)) => (reply, entry, None),
@@ -195,6 +203,7 @@ impl<M: SqlMachine> Database for Front<M> {
                 (reply, entry, self.address(leader))
             }
         };
+        self.queries.observe(self.env.clock.now().since(since));
         Ok(Answer {
             reply,
             entry,

@@ -32,6 +32,7 @@ mod belong;
 mod error;
 mod front;
 mod identity;
+mod latency;
 mod node;
 mod open;
 mod options;

@@ -4,6 +4,7 @@ use crate::admin::Facts;
 use crate::belong::{Follower, enter};
 use crate::front::Front;
 use crate::identity::Keeper;
+use crate::latency::Latency;
 use crate::node::{Entering, Machine, Node};
 use crate::open::{Opened, open};
 use crate::peer::{self, Ask, Description};
@@ -122,6 +123,8 @@ fn front(
         env: opened.env.clone(),
         settings,
         facts: facts(options, opened, peer),
+        writes: Latency::default(),
+        queries: Latency::default(),
     })
 }
 

@@ -78,6 +78,17 @@ pub struct SqliteStatus {
     pub checksum: u64,
 }
 
+/// How long something took, as Prometheus counts it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Histogram {
+    /// Upper bounds in seconds, ascending.
+    pub bounds_seconds: Vec<f64>,
+    /// Observations at or below each bound; one more: all of them.
+    pub counts: Vec<u64>,
+    /// All observations together, in seconds.
+    pub sum_seconds: f64,
+}
+
 /// Everything a node tells about itself.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Status {
@@ -113,6 +124,8 @@ pub struct Status {
     pub settings: BTreeMap<String, String>,
     /// Counters and gauges by name, as `/metrics` shows them.
     pub metrics: BTreeMap<String, f64>,
+    /// Latencies by name, as `/metrics` shows them.
+    pub histograms: BTreeMap<String, Histogram>,
     /// Milliseconds since the Unix epoch at which the node started.
     pub started_unix_ms: u64,
     /// Time since then.

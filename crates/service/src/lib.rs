@@ -13,5 +13,7 @@
 mod admin;
 mod database;
 
-pub use admin::{Admin, AdminError, Health, LogStatus, NodeStatus, Role, SqliteStatus, Status};
+pub use admin::{
+    Admin, AdminError, Health, Histogram, LogStatus, NodeStatus, Role, SqliteStatus, Status,
+};
 pub use database::{Answer, Database, QueryOptions, Session, WriteOptions};

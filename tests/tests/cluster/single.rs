@@ -131,3 +131,29 @@ fn poison_leaves_the_node_writable_also_after_a_kill() {
         (rows == json!([[1]])).then_some(())
     });
 }
+
+#[test]
+fn metrics_name_each_series_once_and_count_what_was_asked() {
+    let cluster = alone();
+    let node = &cluster.nodes[0];
+    node.must("CREATE TABLE t (x)");
+    node.rows("SELECT * FROM t", "strong").unwrap();
+    let (status, text) = node.get("/metrics").unwrap();
+    assert_eq!(status, 200);
+    let series = text.lines().filter(|line| !line.starts_with('#'));
+    let mut names: Vec<&str> = series
+        .filter_map(|line| line.rsplit_once(' '))
+        .map(|(name, _)| name)
+        .collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count, "{text}");
+    for line in [
+        "sqlrep_write_seconds_count 1",
+        "sqlrep_query_seconds_count 1",
+        "sqlrep_raft_state{state=\"leader\"} 1",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+}

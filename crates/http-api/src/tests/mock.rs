@@ -203,6 +203,7 @@ fn status() -> Status {
             ..SqliteStatus::default()
         },
         settings: BTreeMap::from([("foreign_keys".into(), "false".into())]),
+        histograms: BTreeMap::new(),
         metrics: BTreeMap::from([
             ("proposals_total".into(), 5.0),
             ("queue.length".into(), 0.5),
