@@ -1,6 +1,7 @@
 //! Why a member can't start, or an operator's request to it failed.
 
 use crate::{MachineError, NodeId, Retry, StorageError};
+use bytes::Bytes;
 use std::time::Duration;
 
 /// What a member answers outside of writes and reads, which have [`WriteError`](crate::WriteError) and
@@ -33,6 +34,15 @@ pub enum MemberError {
     Refused {
         /// What, and what to do.
         what: String,
+    },
+    /// Nothing was done: what all members have to agree on is something else elsewhere. Whoever can read the
+    /// settings names what differs.
+    #[error("the cluster settings differ from those of {with}: start this node with the same ones")]
+    Disagrees {
+        /// Whose settings they are.
+        with: String,
+        /// Theirs, opaque to `core`.
+        settings: Bytes,
     },
     /// Another node leads, or none does; nothing was done.
     #[error("leader not found")]
@@ -68,6 +78,7 @@ impl MemberError {
             Self::Settings { .. }
             | Self::Stored { .. }
             | Self::Refused { .. }
+            | Self::Disagrees { .. }
             | Self::Stopped { .. } => Retry::Useless,
         }
     }

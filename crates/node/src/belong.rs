@@ -3,7 +3,7 @@
 use crate::identity::Keeper;
 use crate::node::{Entering, Machine};
 use crate::{ClusterSettings, Failure};
-use sqlrep_core::{BootstrapPlan, Cluster, ClusterId, ClusterMember, Member, NodeId};
+use sqlrep_core::{BootstrapPlan, Cluster, ClusterId, ClusterMember, Member, MemberError, NodeId};
 use sqlrep_transport_tcp::TcpTransport;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,16 +66,8 @@ impl Follower {
 
     /// A node that executed under other limits would differ from the others (safety rule 36).
     fn compare(&self, cluster: &Cluster) {
-        let what = match ClusterSettings::decode(&cluster.settings) {
-            Ok(stands) => self.settings.differences(&stands).first().map(|first| {
-                format!(
-                    "the cluster setting {} is {}, this node runs with {}: start it with the cluster's",
-                    first.name, first.stands, first.asked
-                )
-            }),
-            Err(error) => Some(format!("the cluster's settings can't be read: {error}")),
-        };
-        if let Some(what) = what {
+        let told = self.settings.disagreement("its cluster", &cluster.settings);
+        if let Some(what) = told {
             self.failed.send_replace(Some(Failure::Settings(what)));
         }
     }
@@ -85,6 +77,7 @@ impl Follower {
 pub(crate) async fn enter(
     member: Member<Machine>,
     plan: BootstrapPlan,
+    settings: ClusterSettings,
     state: watch::Sender<Entering>,
 ) {
     let entered = Box::pin(member.enter(plan)).await;
@@ -93,6 +86,18 @@ pub(crate) async fn enter(
             tracing::info!(?how, "this node belongs to a cluster");
             Entering::Entered
         }
-        Err(error) => Entering::Refused(error.to_string()),
+        Err(error) => Entering::Refused(by_name(&settings, &error)),
     });
+}
+
+/// Why this node isn't let in; `core` can't read settings, so a difference in them is named here.
+fn by_name(settings: &ClusterSettings, error: &MemberError) -> String {
+    let named = match error {
+        MemberError::Disagrees {
+            with,
+            settings: theirs,
+        } => settings.disagreement(with, theirs),
+        _ => None,
+    };
+    named.unwrap_or_else(|| error.to_string())
 }

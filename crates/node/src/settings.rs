@@ -127,6 +127,22 @@ impl ClusterSettings {
         Ok(settings)
     }
 
+    /// What an operator is told where `theirs`, of `whom`, aren't this node's; none if they are.
+    pub(crate) fn disagreement(&self, whom: &str, theirs: &[u8]) -> Option<String> {
+        match Self::decode(theirs) {
+            Ok(stands) => self.differences(&stands).first().map(|first| {
+                format!(
+                    "the cluster setting {} of {whom} is {}, this node runs with {}: settings are fixed when a \
+                     cluster is formed, start this node with the same",
+                    first.name, first.stands, first.asked
+                )
+            }),
+            Err(error) => Some(format!(
+                "the settings of {whom} can't be read, is it of a newer release? {error}"
+            )),
+        }
+    }
+
     /// What differs where `stands` is what the cluster has.
     #[must_use]
     pub fn differences(&self, stands: &Self) -> Vec<Difference> {
@@ -166,6 +182,21 @@ mod tests {
             .map(|difference| difference.name)
             .collect();
         assert_eq!(names, ["foreign_keys", "page_bytes"]);
+    }
+
+    #[test]
+    fn a_disagreement_names_the_setting_and_both_values() {
+        let own = ClusterSettings::default();
+        let told = |theirs: &[u8]| own.disagreement("the node at a:1", theirs);
+        assert_eq!(told(&own.encode()), None);
+        let theirs = own.with(&values("page_bytes", "8192")).unwrap();
+        let what = told(&theirs.encode()).unwrap();
+        assert!(
+            what.contains("page_bytes of the node at a:1 is 8192"),
+            "{what}"
+        );
+        assert!(what.contains("runs with 4096"), "{what}");
+        assert!(told(b"{}").unwrap().contains("can't be read"));
     }
 
     #[test]

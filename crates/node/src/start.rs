@@ -171,18 +171,19 @@ fn run(
         ..
     } = opened;
     let (member, mut tasks) = (front.member.clone(), JoinSet::new());
+    let settings = identity.settings.clone();
     let (unfit, unfit_heard) = watch::channel(None);
     let follower = Follower {
         belongs: member.membership(),
         tcp: network.tcp,
         noted: identity.cluster,
-        settings: identity.settings.clone(),
+        settings: settings.clone(),
         keeper: Keeper::start(&*env.executor, disk, identity),
         failed: unfit,
     };
     tasks.spawn(follower.run());
     let (sender, entering) = watch::channel(Entering::Waiting);
-    tasks.spawn(enter(member, plan, sender));
+    tasks.spawn(enter(member, plan, settings, sender));
     Node {
         front,
         machine,

@@ -1,7 +1,7 @@
 //! Whether two nodes belong together, and how an operator hears that they don't.
 //!
 //! Both sides call the same functions on the same two cards, so that they judge alike; what only one of them knows
-//! (its cluster's data directories) it judges alone and tells the other. Every message names both.
+//! (its cluster's members and their data directories) it judges alone and tells the other. Every message names both.
 
 use crate::hello::{Call, Card};
 use sqlrep_core::{ClusterId, DirectoryId, Lane, NodeId};
@@ -16,7 +16,7 @@ type Judged = Result<(), String>;
 pub(crate) fn judge(call: &Call, listener: &Card) -> Judged {
     let caller = &call.caller;
     not_itself(caller, listener)?;
-    same_cluster(caller, listener, call.lane)?;
+    same_cluster(caller, listener)?;
     same_mode(caller, listener)?;
     as_expected(call, listener)?;
     another_id(caller, listener)
@@ -33,17 +33,10 @@ fn not_itself(caller: &Card, listener: &Card) -> Judged {
     ))
 }
 
-fn same_cluster(caller: &Card, listener: &Card, lane: Lane) -> Judged {
-    let new_node_asks = caller.cluster == NONE && lane == Lane::Client;
-    let new_node_is_called = listener.cluster == NONE;
-    if caller.cluster == listener.cluster || new_node_is_called || new_node_asks {
+fn same_cluster(caller: &Card, listener: &Card) -> Judged {
+    let one_is_new = caller.cluster == NONE || listener.cluster == NONE;
+    if one_is_new || caller.cluster == listener.cluster {
         return Ok(());
-    }
-    if caller.cluster == NONE {
-        return Err(format!(
-            "node {} belongs to no cluster and node {} to cluster {}: it has to join before it takes part",
-            caller.node, listener.node, listener.cluster
-        ));
     }
     Err(format!(
         "node {} belongs to cluster {} and node {} to cluster {}: an address leads to a node of another cluster, or a \
@@ -80,6 +73,25 @@ fn another_id(caller: &Card, listener: &Card) -> Judged {
     Err(format!(
         "both sides call themselves node {}, on data directories {} and {}: start one of them under another id",
         caller.node, caller.directory, listener.directory
+    ))
+}
+
+/// Whether a node without a cluster may take part in the listener's Raft: only one that the listener's members
+/// know on that very directory, a founder that hasn't yet heard what the cluster is called. The others ask to join.
+pub(crate) fn takes_part(
+    call: &Call,
+    listener: &Card,
+    members: &BTreeMap<NodeId, DirectoryId>,
+) -> Judged {
+    let caller = &call.caller;
+    let asks_only = call.lane == Lane::Client;
+    let is_member = members.get(&caller.node) == Some(&caller.directory);
+    if caller.cluster != NONE || listener.cluster == NONE || asks_only || is_member {
+        return Ok(());
+    }
+    Err(format!(
+        "node {} belongs to no cluster and node {} to cluster {}: it has to join before it takes part",
+        caller.node, listener.node, listener.cluster
     ))
 }
 
@@ -136,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_node_may_ask_and_be_called_and_nothing_else() {
+    fn a_new_node_may_ask_and_be_called_and_takes_part_as_a_known_founder_only() {
         for (caller, listener, lane, fits) in [
             (7, 7, Lane::Append, true),
             (7, 8, Lane::Client, false),
@@ -150,8 +162,20 @@ mod tests {
             (0, 0, Lane::Control, true),
         ] {
             let call = call(with_cluster(1, caller), lane, None);
-            let judged = judge(&call, &with_cluster(2, listener));
-            assert_eq!(judged.is_ok(), fits, "{caller} {listener} {lane:?}");
+            let listener = with_cluster(2, listener);
+            let met_by = |members: &BTreeMap<NodeId, DirectoryId>| {
+                judge(&call, &listener).and_then(|()| takes_part(&call, &listener, members))
+            };
+            let judged = met_by(&BTreeMap::new());
+            assert_eq!(judged.is_ok(), fits, "{caller} {lane:?}");
+            let other = BTreeMap::from([(card(1).node, DirectoryId(0xbad))]);
+            assert_eq!(met_by(&other).is_ok(), fits, "{caller} {lane:?}");
+            let founder = BTreeMap::from([(card(1).node, card(1).directory)]);
+            assert_eq!(
+                met_by(&founder).is_ok(),
+                fits || caller == 0,
+                "{caller} {lane:?}"
+            );
         }
     }
 

@@ -137,8 +137,11 @@ impl Shared {
 
     /// The judgement about a caller.
     pub(crate) fn judge_caller(&self, us: &Card, call: &Call) -> Verdict {
-        let judged = judge::judge(call, us);
-        Verdict::of(judged.and_then(|()| judge::known(us, &self.books().members, &call.caller)))
+        let members = &self.books().members;
+        let judged = judge::judge(call, us)
+            .and_then(|()| judge::known(us, members, &call.caller))
+            .and_then(|()| judge::takes_part(call, us, members));
+        Verdict::of(judged)
     }
 
     /// The judgement about who answered.

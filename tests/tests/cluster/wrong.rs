@@ -210,7 +210,8 @@ fn a_cluster_lets_nobody_in_who_is_not_who_it_says() {
     let with = |more: &[&'static str]| [&joining[..], more].concat();
 
     let settings = cluster.newcomer(4).refused(&with(&["--page-size=8192"]));
-    ends(&settings, 3, "settings differ");
+    ends(&settings, 3, "cluster setting page_bytes of the node at");
+    ends(&settings, 3, "is 4096, this node runs with 8192");
 
     let leader = cluster.leader();
     let (copied, wiped) = ((leader + 1) % 3, (leader + 2) % 3);

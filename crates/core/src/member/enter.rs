@@ -66,7 +66,7 @@ impl<M: StateMachine> Member<M> {
     /// # Errors
     ///
     /// [`MemberError::Settings`] for a plan that contradicts itself, [`MemberError::Refused`] for what doesn't
-    /// heal by waiting, both naming what to do. [`MemberError::Timeout`] after `wait_max`; a node that belonged
+    /// heal by waiting, both naming what to do, [`MemberError::Disagrees`] for other settings than the cluster's. [`MemberError::Timeout`] after `wait_max`; a node that belonged
     /// before and couldn't announce where it is now gets it or [`MemberError::NotLeader`], and is a member all
     /// the same.
     pub async fn enter(&self, plan: BootstrapPlan) -> Result<Entered, MemberError> {
@@ -244,10 +244,10 @@ impl<M: StateMachine> Entry<'_, M> {
         if agreed || side.cluster.0 == 0 {
             return Ok(());
         }
-        let what = "this node is started with other settings than its cluster has agreed on: \
-                    start it with those, or with none"
-            .to_owned();
-        Err(MemberError::Refused { what })
+        Err(MemberError::Disagrees {
+            with: "its cluster".to_owned(),
+            settings: side.settings.clone(),
+        })
     }
 
     async fn form(&mut self, members: BTreeMap<NodeId, Peer>) -> Result<(), MemberError> {
@@ -270,6 +270,10 @@ impl<M: StateMachine> Entry<'_, M> {
         self.inner.operation.terms.send_replace(Some(terms.clone()));
         match judge(&self.inner.greeting(), &terms, &heard) {
             Verdict::Refused(what) => Err(MemberError::Refused { what }),
+            Verdict::Disagrees(address, settings) => Err(MemberError::Disagrees {
+                with: format!("the node at {address}"),
+                settings,
+            }),
             Verdict::Form(members) => self.form(members).await,
             Verdict::Join(address) => self.ask_in(&address).await,
             Verdict::Wait(why) => {

@@ -79,6 +79,8 @@ pub(crate) enum Verdict {
     Join(String),
     /// Waiting doesn't help; what does.
     Refused(String),
+    /// The node at this address has other settings, these.
+    Disagrees(String, Bytes),
 }
 
 /// One that answered, and where.
@@ -190,7 +192,7 @@ fn same_terms(terms: &Terms, address: &str, member: &Greeting) -> Step {
     }
     let agreed = member.cluster.0 != 0 && !terms.settings.is_empty();
     if agreed && member.settings != terms.settings {
-        return other_settings(address);
+        return other_settings(address, &member.settings);
     }
     Ok(())
 }
@@ -201,10 +203,8 @@ fn other_mode(own: &str, address: &str, theirs: &str) -> Step {
     ))
 }
 
-fn other_settings(address: &str) -> Step {
-    refuse(format!(
-        "this node's cluster settings differ from those of the node at {address}: start it with the same ones"
-    ))
+fn other_settings(address: &str, theirs: &Bytes) -> Step {
+    Err(Verdict::Disagrees(address.to_owned(), theirs.clone()))
 }
 
 /// Forms a cluster if this node is the one to do it.
@@ -275,7 +275,7 @@ fn of_one_mind(own: &Terms, expect: u32, address: &str, theirs: &Terms) -> Step 
         return other_mode(&own.mode, address, &theirs.mode);
     }
     if theirs.settings != own.settings {
-        return other_settings(address);
+        return other_settings(address, &theirs.settings);
     }
     Ok(())
 }
@@ -390,6 +390,11 @@ mod tests {
         }
     }
 
+    fn disagrees(verdict: Verdict, with: &str, settings: &'static [u8]) {
+        let theirs = Bytes::from_static(settings);
+        assert_eq!(verdict, Verdict::Disagrees(with.to_owned(), theirs));
+    }
+
     fn waits(verdict: Verdict, part: &str) {
         match verdict {
             Verdict::Wait(what) => assert!(what.contains(part), "{what}"),
@@ -467,9 +472,10 @@ mod tests {
             with(&|terms| terms.mode = "page".to_owned()),
             "host2 in page mode",
         );
-        refused(
-            with(&|terms| terms.settings = Bytes::new()),
-            "settings differ",
+        disagrees(
+            with(&|terms| terms.settings = Bytes::from_static(b"t")),
+            "host2",
+            b"t",
         );
         refused(judged(&all[0], &all[..2]), "lead to 2 nodes");
         let mut twice = all.clone();
@@ -493,7 +499,7 @@ mod tests {
         refused(judged(&own, &[other]), "a cluster has one mode");
         let mut other = member(1, &[1]);
         other.settings = Bytes::from_static(b"t");
-        refused(judged(&own, &[other]), "settings differ");
+        disagrees(judged(&own, &[other]), "host1", b"t");
         let mut second = member(2, &[2]);
         second.cluster = ClusterId(8);
         refused(judged(&own, &[member(1, &[1]), second]), "two clusters");

@@ -48,6 +48,19 @@ async fn a_node_without_a_cluster_asks_on_the_client_lane_only() {
     }
 }
 
+/// Of three founders one was lost as the cluster got its name: the leader calls it by that name, the other founder
+/// hasn't applied it yet. Refused on the Raft lanes, that one could never vote, and two of three nodes would wait
+/// for the third.
+#[tokio::test]
+async fn a_founder_that_has_not_heard_the_name_yet_takes_part() {
+    let (founder, named) = (start_in(1, 0).await, start(2).await);
+    let known = BTreeMap::from([(node(1), identity(1).directory)]);
+    named.belongs_to(ClusterId(0xb), known);
+    for lane in Lane::ALL {
+        drop(link(&founder, &named, lane).await);
+    }
+}
+
 #[tokio::test]
 async fn a_node_that_joined_is_judged_by_its_cluster() {
     let (a, b) = (start_in(1, 0).await, start_in(2, 0xb).await);
