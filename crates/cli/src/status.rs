@@ -95,10 +95,19 @@ fn node_lines(status: &Value) -> String {
         ("directory", one("/store/dir")),
         ("uptime", one("/node/uptime")),
     ];
-    lines.iter().fold(String::new(), |mut text, (name, value)| {
-        writeln!(text, "{name:<10} {value}").expect("a String takes any text");
-        text
-    })
+    let troubles = [
+        ("serves nothing", "/sqlrep/out_of_service"),
+        ("in doubt", "/sqlrep/in_doubt"),
+    ];
+    let troubles = troubles.map(|(name, pointer)| (name, one(pointer)));
+    let troubles = troubles.iter().filter(|(_, why)| why != "-");
+    lines
+        .iter()
+        .chain(troubles)
+        .fold(String::new(), |mut text, (name, value)| {
+            writeln!(text, "{name:<10} {value}").expect("a String takes any text");
+            text
+        })
 }
 
 fn node_table(nodes: &Value) -> String {
@@ -152,6 +161,10 @@ mod tests {
         assert!(text.contains("leader     2 at 127.0.0.1:4004\n"), "{text}");
         assert!(text.contains("committed 7, applied 6"), "{text}");
         assert!(text.contains("directory  -\n"), "{text}");
+        assert!(!text.contains("in doubt"), "{text}");
+        let sick = json!({"sqlrep": {"out_of_service": "page 7", "in_doubt": null}});
+        let text = node_lines(&sick);
+        assert!(text.ends_with("serves nothing page 7\n"), "{text}");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //!    └ statement: encodes                      page, own set: nothing   └ one entry end with its side state
 //! ```
 
-use crate::{EntryId, NodeId, Retry, Term, WriteError};
+use crate::{EntryId, LogIndex, NodeId, Retry, Term, WriteError};
 use bytes::Bytes;
 use std::error::Error;
 use std::sync::Arc;
@@ -140,6 +140,17 @@ impl MachineError {
     }
 }
 
+/// A checksum that the log records of its leader's state, and that isn't this node's (safety rule 31).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// The entry end they are of.
+    pub index: LogIndex,
+    /// This node's.
+    pub ours: u64,
+    /// The one in the log.
+    pub recorded: u64,
+}
+
 /// A state that follows the log.
 ///
 /// Duties of an implementation:
@@ -239,6 +250,48 @@ pub trait StateMachine: Send + Sync + 'static {
     ///
     /// Node-local; then nothing has changed.
     fn install(&self, sink: Self::Sink) -> Result<(), MachineError>;
+
+    /// The checksum of the whole state at the end of entry `index`, equal on every healthy node; none if it isn't known
+    /// any longer, or yet. A state that has none is never judged.
+    fn checksum_at(&self, index: LogIndex) -> Option<u64> {
+        let _ = index;
+        None
+    }
+
+    /// The newest mismatch that applying has met since the last call.
+    fn mismatch(&self) -> Option<Mismatch> {
+        None
+    }
+
+    /// Tells apart what may make healthy nodes' states differ in bytes, a library of another version perhaps
+    /// (safety rule 32).
+    fn engine(&self) -> u64 {
+        0
+    }
+
+    /// Reads everything durable back and compares it with what was written.
+    ///
+    /// # Errors
+    ///
+    /// Node-local: [`Retry::Useless`] for damage, anything else if it couldn't be read for now.
+    fn verify(&self) -> Result<(), MachineError> {
+        Ok(())
+    }
+
+    /// Keeps durably that this state mustn't be used, until another one is installed.
+    ///
+    /// # Errors
+    ///
+    /// Node-local.
+    fn distrust(&self, why: &str) -> Result<(), MachineError> {
+        let _ = why;
+        Ok(())
+    }
+
+    /// What [`distrust`](Self::distrust) was told of this very state, also before a restart.
+    fn distrusted(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A pinned state, read chunk by chunk.

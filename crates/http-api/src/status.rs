@@ -153,6 +153,8 @@ fn own(status: &Status) -> Value {
         "role": format!("{:?}", status.role),
         "durable_index": index(status.log.durable),
         "purged_index": index(status.log.purged),
+        "out_of_service": status.out_of_service,
+        "in_doubt": status.in_doubt,
         "checksum": format!("{:016x}", status.sqlite.checksum),
         "page_bytes": status.sqlite.page_bytes,
         "pages": status.sqlite.pages,

@@ -150,6 +150,7 @@ impl<M: SqlMachine> Front<M> {
             reason = "a gauge of more than 2^53 is still a good gauge"
         )]
         let number = |value: u64| value as f64;
+        let flag = |holds: bool| f64::from(u8::from(holds));
         let size = |value: usize| number(u64::try_from(value).unwrap_or(u64::MAX));
         BTreeMap::from(
             [
@@ -169,6 +170,10 @@ impl<M: SqlMachine> Front<M> {
                     "checksum_mismatches_total",
                     number((self.facts.mismatches)()),
                 ),
+                ("state_trials_total", number(counts.trials)),
+                ("state_repairs_total", number(counts.repairs)),
+                ("out_of_service", flag(status.out_of_service.is_some())),
+                ("in_doubt", flag(status.in_doubt.is_some())),
                 ("log_bytes", number(log.file_bytes)),
                 ("log_syncs_total", number(log.syncs)),
                 ("log_entries_total", number(log.entries_appended)),
@@ -217,6 +222,8 @@ impl<M: SqlMachine> Admin for Front<M> {
                 status.contact
             },
             members,
+            out_of_service: status.out_of_service.clone(),
+            in_doubt: status.in_doubt.clone(),
             log: LogStatus {
                 last: status.last,
                 committed: status.committed.map(|id| id.index),

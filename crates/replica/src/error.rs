@@ -2,7 +2,7 @@
 
 use sqlrep_core::{MachineError, Retry};
 use sqlrep_sql::SqlFailure;
-use sqlrep_store::StoreError;
+use sqlrep_store::{PageNumber, StoreError};
 use sqlrep_vfs::VfsError;
 
 /// Why this node can't follow or serve. None of them is ever an answer to a client.
@@ -27,6 +27,14 @@ pub enum ReplicaError {
         /// What doesn't fit.
         what: String,
     },
+    /// Pages of the base file read back wrong.
+    #[error("{count} pages of main.db read back wrong, the first is page {first}")]
+    Damaged {
+        /// The first of them.
+        first: PageNumber,
+        /// How many.
+        count: usize,
+    },
     /// The durable state is described, not held: only newest ends are sent.
     #[error("the durable position has been passed; only the newest snapshot can be sent")]
     NotHeld,
@@ -41,7 +49,7 @@ impl ReplicaError {
             Self::Vfs(error) => error.retry(),
             Self::Sql(error) => error.retry(),
             Self::Snapshot { .. } | Self::NotHeld => Retry::Safe,
-            Self::Closed => Retry::Useless,
+            Self::Closed | Self::Damaged { .. } => Retry::Useless,
         }
     }
 
@@ -64,6 +72,7 @@ impl ReplicaError {
                     ..
                 },
             ) => of_store(error),
+            Self::Damaged { .. } => true,
             _ => false,
         }
     }
@@ -76,7 +85,11 @@ impl ReplicaError {
                 error.is_final()
             }
             Self::Sql(error) => error.is_final(),
-            Self::Vfs(_) | Self::Snapshot { .. } | Self::NotHeld | Self::Closed => false,
+            Self::Vfs(_)
+            | Self::Snapshot { .. }
+            | Self::Damaged { .. }
+            | Self::NotHeld
+            | Self::Closed => false,
         }
     }
 }

@@ -4,10 +4,10 @@ use crate::{
     CheckpointPolicy, LocalReader, Pressure, ReplicaError, Sink, Source, entry_id, position,
 };
 use bytes::Bytes;
-use sqlrep_core::{EntryEnd, EntryId, Which};
+use sqlrep_core::{EntryEnd, EntryId, LogIndex, Which};
 use sqlrep_env::{Env, Moment};
 use sqlrep_sql::SqlSettings;
-use sqlrep_store::{Finish, PinKind, Progress, Side, Store, Version};
+use sqlrep_store::{Finish, PinKind, Progress, Side, Store, StoreError, Version};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -192,6 +192,45 @@ impl Replica {
                 }
             }
         }
+    }
+
+    /// The whole database's checksum at the entry end `index`, while it is known.
+    #[must_use]
+    pub fn checksum_at(&self, index: LogIndex) -> Option<u64> {
+        self.store.checksum_at(index.0).map(|checksum| checksum.0)
+    }
+
+    /// Reads every page of the base file back (safety rule 31).
+    ///
+    /// # Errors
+    ///
+    /// [`ReplicaError::Damaged`] with the first damaged pages; the store's.
+    pub fn verify(&self) -> Result<(), ReplicaError> {
+        let pages = self.store.verify_pages()?;
+        match pages.first() {
+            None => Ok(()),
+            Some(first) => Err(ReplicaError::Damaged {
+                first: *first,
+                count: pages.len(),
+            }),
+        }
+    }
+
+    /// Keeps durably that this database mustn't be used, until another one is installed.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub fn distrust(&self, why: &str) -> Result<(), ReplicaError> {
+        Ok(self.store.distrust(why)?)
+    }
+
+    /// Why this database mustn't be used. Where that can't be read, it mustn't either.
+    #[must_use]
+    pub fn distrusted(&self) -> Option<String> {
+        let unknown =
+            |error: StoreError| Some(format!("whether it may be used can't be read: {error}"));
+        self.store.distrusted().unwrap_or_else(unknown)
     }
 
     /// Begins to receive a snapshot that will show `end`.

@@ -116,6 +116,10 @@ pub struct Status {
     pub last_contact: Option<Duration>,
     /// Members, by id.
     pub members: Vec<NodeStatus>,
+    /// Why this node's state isn't trusted, so that it serves nothing until it is repaired; none if it is.
+    pub out_of_service: Option<String>,
+    /// Why this node's state may be wrong, while that is being judged.
+    pub in_doubt: Option<String>,
     /// The log.
     pub log: LogStatus,
     /// The database.

@@ -14,7 +14,7 @@
 use crate::StatementError;
 use crate::batch::Batch;
 use crate::side::Side;
-use sqlrep_core::EntryEnd;
+use sqlrep_core::{EntryEnd, LogIndex, Mismatch};
 use sqlrep_env::{Moment, UnixMillis};
 use sqlrep_replica::{Finished, Replica, Sink};
 use sqlrep_sql::{Counters, Reply, SqlSettings, Writer};
@@ -33,6 +33,8 @@ pub(crate) struct Apply {
     prepared: Option<Prepared>,
     /// Proofs that didn't fit.
     mismatches: u64,
+    /// The newest of them, until it is asked for.
+    mismatch: Option<Mismatch>,
 }
 
 /// What the apply connection has seen since the last reset point.
@@ -67,11 +69,16 @@ impl Apply {
             side,
             prepared: None,
             mismatches: 0,
+            mismatch: None,
         }
     }
 
     pub(crate) fn mismatches(&self) -> u64 {
         self.mismatches
+    }
+
+    pub(crate) fn take_mismatch(&mut self) -> Option<Mismatch> {
+        self.mismatch.take()
     }
 
     /// Executes a batch; its replies, one per request.
@@ -192,8 +199,11 @@ impl Apply {
         };
         if ours.0 != theirs {
             self.mismatches += 1;
-            let theirs = format!("{theirs:016x}");
-            tracing::error!(index, %ours, %theirs, "this node's database differs from the leader's");
+            self.mismatch = Some(Mismatch {
+                index: LogIndex(index),
+                ours: ours.0,
+                recorded: theirs,
+            });
         }
     }
 

@@ -7,10 +7,12 @@ use crate::side::Side;
 use crate::{StatementEpoch, StatementError, codec};
 use bytes::Bytes;
 use sqlrep_core::{
-    Applied, Committed, EntryEnd, EntryId, EpochId, Interrupt, MachineError, StateMachine, Which,
+    Applied, Committed, EntryEnd, EntryId, EpochId, Interrupt, LogIndex, MachineError, Mismatch,
+    StateMachine, Which,
 };
-use sqlrep_replica::{Replica, Sink, Source};
+use sqlrep_replica::{Replica, ReplicaError, Sink, Source};
 use sqlrep_sql::{Reply, Request, SqlSettings, Writer};
+use sqlrep_vfs::check_engine;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A forwarded request or its reply is no longer: what one frame between nodes holds.
@@ -21,6 +23,8 @@ pub struct StatementMachine {
     replica: Arc<Replica>,
     /// Used by the apply worker, and by who asks for figures.
     apply: Mutex<Apply>,
+    /// Fingerprint of the SQLite that executes (safety rule 32).
+    engine: u64,
 }
 
 impl StatementMachine {
@@ -34,8 +38,13 @@ impl StatementMachine {
         let side = Side::decode(&replica.mode_side())?;
         // Settings that can't work are said now and not by the first entry.
         drop(Writer::open(replica.store(), replica.env(), &settings)?);
+        let engine = check_engine().map_err(ReplicaError::from)?.fingerprint;
         let apply = Mutex::new(Apply::begin(replica.clone(), settings, side));
-        Ok(Arc::new(Self { replica, apply }))
+        Ok(Arc::new(Self {
+            replica,
+            apply,
+            engine,
+        }))
     }
 
     /// The pages and their readers.
@@ -125,5 +134,29 @@ impl StateMachine for StatementMachine {
 
     fn install(&self, sink: Sink) -> Result<(), MachineError> {
         Ok(self.apply().install(sink)?)
+    }
+
+    fn checksum_at(&self, index: LogIndex) -> Option<u64> {
+        self.replica.checksum_at(index)
+    }
+
+    fn mismatch(&self) -> Option<Mismatch> {
+        self.apply().take_mismatch()
+    }
+
+    fn engine(&self) -> u64 {
+        self.engine
+    }
+
+    fn verify(&self) -> Result<(), MachineError> {
+        Ok(self.replica.verify()?)
+    }
+
+    fn distrust(&self, why: &str) -> Result<(), MachineError> {
+        Ok(self.replica.distrust(why)?)
+    }
+
+    fn distrusted(&self) -> Option<String> {
+        self.replica.distrusted()
     }
 }

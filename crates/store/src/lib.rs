@@ -32,6 +32,7 @@
 mod chain;
 mod checkpoint;
 mod current;
+mod distrust;
 mod entry_end;
 mod error;
 mod generation;

@@ -2,6 +2,7 @@
 
 use crate::checkpoint::base_pages;
 use crate::current::Current;
+use crate::distrust;
 use crate::generation::{Generation, size_at};
 use crate::open::{generations, open, open_generation};
 use crate::pins::{PinKind, Ticket};
@@ -324,6 +325,24 @@ impl Store {
             }
         }
         Ok(damaged)
+    }
+
+    /// Marks this database as one that mustn't be used, durably, until another one is installed (safety rule 31).
+    ///
+    /// # Errors
+    ///
+    /// The disk's.
+    pub fn distrust(&self, why: &str) -> Result<(), StoreError> {
+        distrust::mark(&*self.options.disk, &self.live().folder, why)
+    }
+
+    /// Why this database mustn't be used; none if it may.
+    ///
+    /// # Errors
+    ///
+    /// The disk's.
+    pub fn distrusted(&self) -> Result<Option<String>, StoreError> {
+        distrust::marked(&*self.options.disk, &self.live().folder)
     }
 
     /// Whether memory is used up and nothing more could be moved out of it: a checkpoint is due, and a leader proposes nothing

@@ -8,8 +8,8 @@ use crate::codec::{self, CodecError};
 use crate::member::{Content, Envelope, Origin, Shared, Side};
 use crate::raft::Members;
 use crate::{
-    Applied, Committed, Entry, EntryEnd, EntryId, MachineError, Payload, Retry, SnapshotSink,
-    StateMachine,
+    Applied, Committed, Entry, EntryEnd, EntryId, MachineError, Mismatch, Payload, Retry,
+    SnapshotSink, StateMachine,
 };
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -26,7 +26,14 @@ pub(crate) struct Applier<M: StateMachine> {
 /// Entries that couldn't be applied; the first of them is why.
 pub(crate) struct Stuck {
     pub rest: VecDeque<Entry>,
-    pub error: MachineError,
+    pub halt: Halt,
+}
+
+/// Why an entry couldn't be applied.
+pub(crate) enum Halt {
+    Failed(MachineError),
+    /// Others come before it, which a repair is reading back.
+    Behind,
 }
 
 /// A command's way back to its clients.
@@ -61,13 +68,27 @@ impl<M: StateMachine> Applier<M> {
     /// Applies `entries` in order.
     pub(crate) fn apply(&mut self, mut entries: VecDeque<Entry>) -> Result<(), Stuck> {
         while let Some(entry) = entries.pop_front() {
-            if let Err(error) = self.one(&entry) {
+            let applied = match self.is_behind(entry.id) {
+                true => Err(Halt::Behind),
+                false => self.one(&entry).map_err(Halt::Failed),
+            };
+            if let Err(halt) = applied {
                 entries.push_front(entry);
                 let rest = entries;
-                return Err(Stuck { rest, error });
+                return Err(Stuck { rest, halt });
             }
         }
         Ok(())
+    }
+
+    /// Whether entries are missing between the state and this one (see `repair`).
+    fn is_behind(&self, id: EntryId) -> bool {
+        let next = self
+            .shared
+            .applied
+            .borrow()
+            .map_or(0, |id| id.index.next().0);
+        id.index.0 > next
     }
 
     fn one(&mut self, entry: &Entry) -> Result<(), MachineError> {
@@ -88,6 +109,17 @@ impl<M: StateMachine> Applier<M> {
         if let Some(verdict) = verdict {
             let table = &self.shared.in_flight;
             table.settle(verdict.origin, verdict.sequence, entry.id, verdict.applied);
+        }
+        if let Some(Mismatch {
+            index,
+            ours,
+            recorded,
+        }) = self.shared.machine.mismatch()
+        {
+            let why = format!(
+                "at entry {index} its checksum is {ours:016x}, the log says {recorded:016x}"
+            );
+            self.shared.doubt(why);
         }
         Ok(())
     }
@@ -149,7 +181,7 @@ impl<M: StateMachine> Applier<M> {
         self.shared.applied.send_replace(Some(id));
     }
 
-    /// Switches to a snapshot. What was held against its state is void: every page of it was verified.
+    /// Switches to a snapshot, every page of which was verified.
     pub(crate) fn install(&mut self, sink: M::Sink) -> Result<(), MachineError> {
         let end = sink.end();
         let side = Side::open(&end.side).map_err(malformed)?;
@@ -161,7 +193,6 @@ impl<M: StateMachine> Applier<M> {
         if let Some(id) = end.id {
             self.publish(id);
         }
-        self.shared.out_of_service.send_replace(None);
         Ok(())
     }
 }

@@ -17,7 +17,8 @@
 //! | `change`, `membership`, `transfer`, `stop` | members that come and go, leadership handed over |
 //! | `lookout` | what a node finds out when nobody tells it |
 //! | `checkpoint`, `retention`, `tail` | what is durable, and how much of the log stays |
-//! | `quarantine`, `failure` | what a node does that can't trust its state, or its log |
+//! | `doubt`, `judge`, `quarantine`, `repair` | who is wrong where states differ, and how that one comes back |
+//! | `failure` | what a node does whose log has failed |
 
 mod applier;
 mod change;
@@ -26,6 +27,7 @@ mod client;
 mod cluster;
 mod contact;
 mod counters;
+mod doubt;
 mod enter;
 mod envelope;
 mod epochs;
@@ -34,6 +36,7 @@ mod founder;
 mod founding;
 mod greet;
 mod in_flight;
+mod judge;
 mod lookout;
 mod membership;
 mod operation;
@@ -41,6 +44,7 @@ mod proposer;
 mod quarantine;
 mod queue;
 mod reads;
+mod repair;
 mod retention;
 mod rounds;
 mod shared;
@@ -52,7 +56,7 @@ mod tasks;
 mod transfer;
 mod writes;
 
-pub(crate) use applier::{Applier, Stuck};
+pub(crate) use applier::{Applier, Halt, Stuck};
 pub(crate) use change::Undone;
 pub(crate) use contact::Contact;
 pub(crate) use counters::Counters;
@@ -61,6 +65,7 @@ pub(crate) use epochs::{Epochs, Ran};
 pub(crate) use in_flight::{Answer, Client, InFlight};
 pub(crate) use operation::Operation;
 pub(crate) use queue::Queue;
+pub(crate) use repair::Repair;
 pub(crate) use retention::Retention;
 pub(crate) use rounds::{Rounder, Rounds, rounds};
 pub(crate) use shared::Shared;
@@ -89,7 +94,7 @@ use sqlrep_env::{Actor, Env};
 use standing::Standing;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
@@ -156,6 +161,7 @@ pub(crate) struct Inner<M: StateMachine> {
     demands: mpsc::Sender<checkpoint::Demand>,
     founding: Option<Genesis>,
     transport: Arc<dyn Transport>,
+    repair: Repair<M>,
     tasks: Tasks,
     counters: Arc<Counters>,
     stopped: Mutex<bool>,
@@ -183,6 +189,7 @@ impl<M: StateMachine> Member<M> {
             .map_err(|error: CodecError| stored(error.to_string()))?;
         let executor = &*shared.env.executor;
         let worker = Actor::start(executor, "apply", MACHINE_JOBS_MAX, applier);
+        let repair = Repair::new(shared.clone(), worker.clone());
         let machine = MachineAdapter::new(shared.clone(), worker);
         let log = LogAdapter::new(
             shared.log.clone(),
@@ -194,12 +201,12 @@ impl<M: StateMachine> Member<M> {
         let opening = Box::pin(scoped(shared.env.entropy.next(), opening));
         let raft = opening.await.map_err(|fatal| stored(fatal.to_string()))?;
         shared.started.store(true, Ordering::Release);
-        Ok(Self::run(raft, shared, transport, founding))
+        Ok(Self::run(raft, (shared, repair), transport, founding))
     }
 
     fn run(
         raft: Raft<M>,
-        shared: Arc<Shared<M>>,
+        (shared, repair): (Arc<Shared<M>>, Repair<M>),
         transport: Arc<dyn Transport>,
         founding: Option<Genesis>,
     ) -> Self {
@@ -215,6 +222,7 @@ impl<M: StateMachine> Member<M> {
             lines: Lines::new(transport.clone(), tasks.clone(), &shared.settings),
             demands,
             founding,
+            repair,
             tasks: tasks.clone(),
             counters: Arc::default(),
             stopped: Mutex::new(false),
@@ -234,6 +242,8 @@ impl<M: StateMachine> Member<M> {
         inner.run_rounds(read_rounders, barrier_rounders);
         tasks.spawn(inner.clone().keep_checkpoints(demanded));
         tasks.spawn(inner.clone().keep_quarantine());
+        tasks.spawn(inner.clone().keep_repaired());
+        tasks.spawn(inner.clone().keep_judging());
         inner
             .shared
             .cluster
@@ -344,7 +354,7 @@ fn share<M: StateMachine>(parts: Parts<M>) -> Arc<Shared<M>> {
         node: parts.node,
         boot: parts.env.entropy.next(),
     };
-    let end = parts.machine.applied();
+    let (end, distrusted) = (parts.machine.applied(), parts.machine.distrusted());
     let retention = Arc::new(Retention::new(parts.log.clone()));
     retention.durable(parts.machine.durable().id.map(|id| id.index));
     Arc::new(Shared {
@@ -359,7 +369,12 @@ fn share<M: StateMachine>(parts: Parts<M>) -> Arc<Shared<M>> {
         in_flight: InFlight::new(origin),
         applied: watch::channel(end.id).0,
         side: watch::channel(Arc::new(Side::open(&end.side).unwrap_or_default())).0,
-        out_of_service: watch::channel(None).0,
+        skipping: watch::channel(distrusted.is_some()).0,
+        out_of_service: watch::channel(distrusted).0,
+        handed: AtomicU64::new(0),
+        doubt: watch::channel(None).0,
+        convicted: watch::channel(None).0,
+        trials: AtomicU64::new(0),
         ended: watch::channel(None).0,
         contact: Contact::default(),
         retention,
@@ -382,7 +397,7 @@ async fn accept_all<M: StateMachine>(inner: Arc<Inner<M>>) {
         links.spawn(scoped(seed, async move {
             match lane {
                 Lane::Client => client::serve(from, link, inner).await,
-                raft => serve(from, raft, link, inner.raft.clone(), inner.shared.clone()).await,
+                raft => serve(from, raft, link, inner.raft.clone(), inner.repair.clone()).await,
             }
         }));
     }

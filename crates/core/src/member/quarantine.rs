@@ -1,25 +1,18 @@
 //! What a node that doesn't trust its state does in Raft (safety rule 16): it goes on acknowledging and voting,
 //! doesn't stand for election, and hands over leadership. Back in service, it stands again.
 //!
-//! It doesn't repair anything: a snapshot from the leader does, or a restart on what is durable.
+//! It doesn't repair anything: `repair` does.
 
 use super::standing::{Standing, lost};
-use super::{Inner, Member, StateMachine};
+use super::{Inner, StateMachine};
 use crate::raft::node_id;
-use crate::{MachineError, NodeId, Term};
+use crate::{NodeId, Term};
 use openraft::async_runtime::WatchReceiver;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// A handover that didn't come about is tried again this often.
 const HAND_OVER_AGAIN: Duration = Duration::from_millis(500);
-
-impl<M: StateMachine> Member<M> {
-    /// Takes this node out of service: what it holds can't be trusted, as a reader has found (safety rule 7).
-    pub fn distrust(&self, error: &MachineError) {
-        self.inner.shared.quarantine(error);
-    }
-}
 
 impl<M: StateMachine> Inner<M> {
     /// Follows the changes between in and out of service.

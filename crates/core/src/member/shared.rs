@@ -6,7 +6,7 @@ use crate::{
 };
 use sqlrep_env::Env;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use tokio::sync::watch;
 
 /// One per member, behind an `Arc`.
@@ -27,6 +27,16 @@ pub(crate) struct Shared<M: StateMachine> {
     pub side: watch::Sender<Arc<Side>>,
     /// Why this node doesn't trust its state; none while it does.
     pub out_of_service: watch::Sender<Option<String>>,
+    /// Whether entries are acknowledged to Raft unapplied (safety rule 16).
+    pub skipping: watch::Sender<bool>,
+    /// Behind the last entry that Raft has handed over, applied or not.
+    pub handed: AtomicU64,
+    /// Why this state may be wrong, until it is judged.
+    pub doubt: watch::Sender<Option<String>>,
+    /// What this state was found guilty of and isn't kept on disk yet.
+    pub convicted: watch::Sender<Option<String>>,
+    /// How often it was judged.
+    pub trials: AtomicU64,
     /// Why the process has to stop; none while it needn't.
     pub ended: watch::Sender<Option<MachineError>>,
     pub contact: Contact,
@@ -44,10 +54,42 @@ impl<M: StateMachine> Shared<M> {
     /// state (safety rule 16).
     pub(crate) fn quarantine(&self, error: &MachineError) {
         tracing::error!(node = %self.node, %error, "this node's state can't be trusted, it serves nothing");
-        self.out_of_service.send_replace(Some(error.to_string()));
+        self.take_out_of_service(error.to_string());
         if error.is_final {
             self.ended.send_replace(Some(error.clone()));
         }
+    }
+
+    /// From here on entries are acknowledged unapplied, and nothing is answered.
+    pub(crate) fn take_out_of_service(&self, why: String) {
+        self.skipping.send_replace(true);
+        self.out_of_service.send_replace(Some(why));
+    }
+
+    /// This state is wrong, for this process and the next.
+    pub(crate) fn convict(&self, why: String) {
+        tracing::error!(node = %self.node, %why, "this node's state is wrong, it serves nothing until it is repaired");
+        self.convicted.send_replace(Some(why.clone()));
+        self.take_out_of_service(why);
+    }
+
+    /// This state is a new one; whatever was held against the former is void.
+    pub(crate) fn trust_again(&self) {
+        self.doubt.send_replace(None);
+        self.skipping.send_replace(false);
+        self.out_of_service.send_replace(None);
+    }
+
+    /// This state may be wrong: it is judged (safety rule 31).
+    pub(crate) fn doubt(&self, why: String) {
+        self.doubt.send_if_modified(|doubt| {
+            let new = doubt.is_none();
+            if new {
+                tracing::error!(node = %self.node, %why, "this node's state is in doubt");
+                *doubt = Some(why);
+            }
+            new
+        });
     }
 
     /// Waits until the cluster has its name.
@@ -55,6 +97,24 @@ impl<M: StateMachine> Shared<M> {
         let mut side = self.side.subscribe();
         // The sender is a field of `self`.
         side.wait_for(|side| side.cluster.0 != 0).await.ok();
+    }
+
+    /// Whether entries are acknowledged unapplied.
+    pub(crate) fn is_skipping(&self) -> bool {
+        *self.skipping.borrow()
+    }
+
+    /// Waits until everything before `next` is applied, or nothing is applied any more.
+    pub(crate) async fn reached(&self, next: Option<EntryId>) {
+        let (mut applied, mut skipping) = (self.applied.subscribe(), self.skipping.subscribe());
+        let next = next.map_or(0, |id| id.index.0);
+        let there = applied.wait_for(|id| id.map_or(0, |id| id.index.next().0) >= next);
+        // The senders are fields of `self`.
+        tokio::select! {
+            biased;
+            there = there => drop(there),
+            skips = skipping.wait_for(|skips| *skips) => drop(skips),
+        }
     }
 
     pub(crate) fn is_out_of_service(&self) -> bool {

@@ -36,6 +36,10 @@ pub struct Counts {
     pub gathered_max: u64,
     /// Rounds that confirmed this leader, or asked the leader, for waiting reads.
     pub read_rounds: u64,
+    /// How often this node was in doubt and judged itself.
+    pub trials: u64,
+    /// How often its state was replaced by the leader's.
+    pub repairs: u64,
 }
 
 /// A member's state at one moment; its parts may be a moment apart.
@@ -82,6 +86,8 @@ pub struct Status {
     pub removed: bool,
     /// Why this node serves nothing, if so.
     pub out_of_service: Option<String>,
+    /// Why its state may be wrong, while that isn't judged.
+    pub in_doubt: Option<String>,
     /// Why Raft has stopped, if so: the process has to end.
     pub failed: Option<String>,
     /// Counts since the start.
@@ -117,6 +123,7 @@ impl<M: StateMachine> Member<M> {
             contact: shared.contact.age(),
             removed: *self.inner.operation.removed.borrow(),
             out_of_service: shared.out_of_service.borrow().clone(),
+            in_doubt: shared.doubt.borrow().clone(),
             failed,
             counts: self.counts(),
         }
@@ -157,6 +164,8 @@ impl<M: StateMachine> Member<M> {
             requests: counters.requests.load(Ordering::Relaxed),
             gathered_max: counters.gathered_max.load(Ordering::Relaxed),
             read_rounds: self.inner.read_index.here.begun() + self.inner.read_index.there.begun(),
+            trials: self.inner.shared.trials.load(Ordering::Relaxed),
+            repairs: self.inner.repair.done(),
         }
     }
 }

@@ -3,14 +3,14 @@
 //!
 //! Invariant 1 (safety rule 15): before Raft runs, a snapshot is exactly the durable position with its
 //! members; afterwards it is the newest entry end, pinned for sending.
-//! Invariant 2 (safety rule 16): out of service, entries are acknowledged to openraft unapplied; the state's
-//! own position stays where it is.
+//! Invariant 2 (safety rule 16): where the state isn't trusted, entries are acknowledged to openraft unapplied; the
+//! state's own position stays where it is, and a repair applies them later.
 
 use super::snapshot::Carrier;
 use super::wire::{entry_out, stored};
 use super::{LogId, Membership, SnapshotMeta, TypeConfig, log_id};
 use crate::codec::CodecError;
-use crate::member::{Applier, Shared, Side, Stuck};
+use crate::member::{Applier, Halt, Shared, Side, Stuck};
 use crate::{
     Entry, EntryEnd, MachineError, Retry, SnapshotSource, StateMachine, Which, WriteError,
 };
@@ -68,15 +68,25 @@ impl<M: StateMachine> MachineAdapter<M> {
             return Ok(());
         };
         self.shared.epochs.keep_only(first.id.term).await;
+        let behind = entries.back().map_or(0, |last| last.id.index.next().0);
+        self.shared.handed.fetch_max(behind, Ordering::SeqCst);
         let mut last_failed = None;
-        while !self.shared.is_out_of_service() {
+        while !self.shared.is_skipping() {
             let applied = self
                 .on_worker(move |applier| applier.apply(entries))
                 .await?;
-            let Err(Stuck { rest, error }) = applied else {
+            let Err(Stuck { rest, halt }) = applied else {
                 return Ok(());
             };
             let failed = rest.front().map(|entry| entry.id);
+            let error = match halt {
+                Halt::Failed(error) => error,
+                Halt::Behind => {
+                    self.shared.reached(failed).await;
+                    entries = rest;
+                    continue;
+                }
+            };
             if error.retry == Retry::Safe {
                 tracing::warn!(entry = ?failed, %error, "an entry waits to be applied");
                 tokio::time::sleep(RETRY_EVERY).await;
@@ -125,7 +135,7 @@ fn members(end: &EntryEnd) -> Result<Membership, CodecError> {
 }
 
 /// Splits off the leading entries of one term.
-fn one_leadership(entries: &mut VecDeque<Entry>) -> VecDeque<Entry> {
+pub(crate) fn one_leadership(entries: &mut VecDeque<Entry>) -> VecDeque<Entry> {
     let term = entries.front().map(|entry| entry.id.term);
     let other = entries.iter().position(|entry| Some(entry.id.term) != term);
     let rest = entries.split_off(other.unwrap_or(entries.len()));
@@ -191,7 +201,9 @@ impl<M: StateMachine> RaftStateMachine<TypeConfig> for MachineAdapter<M> {
         installed.await?.map_err(|error: MachineError| {
             tracing::error!(%error, "a snapshot that was received whole can't be installed");
             io::Error::other(error)
-        })
+        })?;
+        self.shared.trust_again();
+        Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot<M>>> {

@@ -4,7 +4,7 @@ use super::snapshot;
 use super::wire::{Answer, Append, Appended, Ask, Beat, ballot_out, transfer_out};
 use super::{Raft, TypeConfig, vote_in};
 use crate::codec::{self, CodecError};
-use crate::member::Shared;
+use crate::member::{Repair, Shared};
 use crate::{FrameReceiver, Lane, Link, LogIndex, LogStore, NodeId, StateMachine, TransportError};
 use futures_util::{Stream, StreamExt, stream};
 use openraft::async_runtime::WatchReceiver;
@@ -34,13 +34,14 @@ pub(crate) async fn serve<M: StateMachine>(
     lane: Lane,
     link: Link,
     raft: Raft<M>,
-    shared: Arc<Shared<M>>,
+    repair: Repair<M>,
 ) {
+    let shared = repair.shared().clone();
     let served = match lane {
         Lane::Append => appends(link, &raft, &shared).await,
         Lane::Control => control(link, &raft, &shared).await,
         Lane::Snapshot => {
-            snapshot::receive(link, raft, shared).await;
+            snapshot::receive(link, raft, repair).await;
             Ok(())
         }
         Lane::Client => unreachable!("served elsewhere"),

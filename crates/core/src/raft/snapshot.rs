@@ -12,11 +12,11 @@ use super::network::{Client, unreachable};
 use super::wire::{Piece, Progress, leader_vote, snapshot_fits, stored};
 use super::{RaftVote, SnapshotMeta, TypeConfig, log_id, vote_in, vote_out};
 use crate::codec::{self, CodecError};
-use crate::member::{Shared, Side};
+use crate::member::{Repair, Shared, Side};
 use crate::raft::Raft;
 use crate::{
-    EntryEnd, EntryId, FrameReceiver, FrameSender, Lane, Link, MachineError, Retry, SnapshotSink,
-    SnapshotSource, StateMachine, TransportError, Vote,
+    EntryEnd, EntryId, FrameReceiver, FrameSender, Lane, Link, MachineError, NodeId, Peer, Retry,
+    SnapshotSink, SnapshotSource, StateMachine, Transport, TransportError, Vote,
 };
 use bytes::Bytes;
 use openraft::async_runtime::WatchReceiver;
@@ -47,7 +47,7 @@ type Snapshot<M> = openraft::alias::SnapshotOf<TypeConfig, Carrier<M>>;
 
 /// Why a transfer failed.
 #[derive(Debug, thiserror::Error)]
-enum TransferError {
+pub(crate) enum TransferError {
     #[error(transparent)]
     Transport(#[from] TransportError),
     #[error(transparent)]
@@ -88,6 +88,10 @@ pub(super) async fn send<M: StateMachine>(
     snapshot: Snapshot<M>,
     cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
 ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+    if client.shared().is_out_of_service() {
+        let what = TransferError::Refused("this node's own state isn't trusted".to_owned());
+        return Err(unreachable(&what).into());
+    }
     let Carrier::Source(source) = snapshot.snapshot else {
         let what = TransferError::Refused("a snapshot without a source can't be sent".to_owned());
         return Err(unreachable(&what).into());
@@ -110,25 +114,57 @@ async fn transfer<M: StateMachine>(
     vote: RaftVote,
     source: M::Source,
 ) -> Result<SnapshotResponse<TypeConfig>, TransferError> {
-    let shared = client.shared();
+    let vote = leader_vote(&vote);
+    let head = |id, side| Piece::Head { vote, id, side };
+    let connect = client.connect(Lane::Snapshot);
+    match sent(client.shared(), connect, head, source).await? {
+        Outcome::Done(vote) => Ok(SnapshotResponse::new(vote_in(vote)?)),
+        Outcome::Repaired => Err(TransferError::Refused("an answer to a repair".to_owned())),
+    }
+}
+
+/// Sends a state that replaces the one of `to`, which isn't trusted.
+pub(crate) async fn send_repair<M: StateMachine>(
+    transport: &dyn Transport,
+    shared: &Arc<Shared<M>>,
+    (to, peer): (NodeId, &Peer),
+    source: M::Source,
+) -> Result<(), TransferError> {
+    let connect = transport.connect(Some(to), peer, Lane::Snapshot);
+    let head = |id, side| Piece::Repair { id, side };
+    match sent(shared, connect, head, source).await? {
+        Outcome::Repaired => Ok(()),
+        Outcome::Done(_) => Err(TransferError::Refused("an answer to a snapshot".to_owned())),
+    }
+}
+
+/// How a transfer that arrived ended.
+enum Outcome {
+    Done(Vote),
+    Repaired,
+}
+
+async fn sent<M: StateMachine>(
+    shared: &Arc<Shared<M>>,
+    connect: impl Future<Output = Result<Link, TransportError>>,
+    head: impl FnOnce(EntryId, Bytes) -> Piece,
+    source: M::Source,
+) -> Result<Outcome, TransferError> {
     let EntryEnd { id, side } = source.end();
     let id = id.ok_or_else(|| TransferError::Refused("an empty snapshot".to_owned()))?;
     let _hold = shared.retention.hold(id.index);
     let stall = Duration::from_millis(shared.settings.snapshot_stall_ms);
     let stalled = |_| TransferError::Stalled(stall);
-    let link = tokio::time::timeout(stall, client.connect(Lane::Snapshot)).await;
+    let link = tokio::time::timeout(stall, connect).await;
     let Link {
         mut sender,
         mut receiver,
     } = link.map_err(stalled)??;
-    let vote = leader_vote(&vote);
-    let head = Piece::Head { vote, id, side };
-    let sent = tokio::time::timeout(stall, put(&mut *sender, &head)).await;
+    let sent = tokio::time::timeout(stall, put(&mut *sender, &head(id, side))).await;
     sent.map_err(stalled)??;
     let executor = &*shared.env.executor;
     let source = Blocking(Actor::start(executor, "snapshot-send", 4, source));
-    let vote = stream(&mut *sender, &mut *receiver, &source, stall).await?;
-    Ok(SnapshotResponse::new(vote_in(vote)?))
+    stream(&mut *sender, &mut *receiver, &source, stall).await
 }
 
 /// Sends chunks while the window is open, reads progress else.
@@ -137,7 +173,7 @@ async fn stream<S: SnapshotSource>(
     receiver: &mut dyn FrameReceiver,
     source: &Blocking<S>,
     stall: Duration,
-) -> Result<Vote, TransferError> {
+) -> Result<Outcome, TransferError> {
     let (mut unacknowledged, mut ended) = (0u32, false);
     loop {
         if !ended && unacknowledged < WINDOW {
@@ -153,7 +189,8 @@ async fn stream<S: SnapshotSource>(
         let frame = frame.map_err(|_| TransferError::Stalled(stall))??;
         match codec::decode(&frame.ok_or(TransferError::Ended)?)? {
             Progress::Bytes(_) => unacknowledged = unacknowledged.saturating_sub(1),
-            Progress::Done(vote) => return Ok(vote),
+            Progress::Done(vote) => return Ok(Outcome::Done(vote)),
+            Progress::Repaired => return Ok(Outcome::Repaired),
             Progress::Failed(what) => return Err(TransferError::Failed(what)),
         }
     }
@@ -164,14 +201,14 @@ async fn put(sender: &mut dyn FrameSender, piece: &Piece) -> Result<(), Transfer
 }
 
 /// The follower's side, for one link.
-pub(super) async fn receive<M: StateMachine>(link: Link, raft: Raft<M>, shared: Arc<Shared<M>>) {
+pub(super) async fn receive<M: StateMachine>(link: Link, raft: Raft<M>, repair: Repair<M>) {
     let Link {
         mut sender,
         mut receiver,
     } = link;
-    let taken = take_in(&mut *sender, &mut *receiver, &raft, &shared).await;
+    let taken = take_in(&mut *sender, &mut *receiver, &raft, &repair).await;
     let outcome = match taken {
-        Ok(vote) => Progress::Done(vote),
+        Ok(outcome) => outcome,
         Err(error) => {
             tracing::warn!(%error, "a snapshot was not taken in");
             Progress::Failed(error.to_string())
@@ -188,16 +225,56 @@ async fn take_in<M: StateMachine>(
     sender: &mut dyn FrameSender,
     receiver: &mut dyn FrameReceiver,
     raft: &Raft<M>,
-    shared: &Arc<Shared<M>>,
-) -> Result<Vote, TransferError> {
-    let (vote, end) = head(next(receiver).await?, raft)?;
-    let meta = SnapshotMeta {
+    repair: &Repair<M>,
+) -> Result<Progress, TransferError> {
+    let shared = repair.shared();
+    match next(receiver).await? {
+        Piece::Repair { id, side } => {
+            let end = EntryEnd { id: Some(id), side };
+            let _permit = repair.admit(&end)?;
+            let (sink, bytes) = collected(sender, receiver, shared, end).await?;
+            let replaced = async {
+                let sink = sink.call(completed).await??;
+                Ok(repair.replace(sink).await?)
+            };
+            alive_while(sender, bytes, replaced).await?;
+            Ok(Progress::Repaired)
+        }
+        first => {
+            let (vote, end) = head(first, raft)?;
+            let meta = described(&end)?;
+            let (sink, bytes) = collected(sender, receiver, shared, end).await?;
+            let finish = async {
+                let sink = sink.call(completed).await??;
+                let snapshot = Snapshot::<M> {
+                    meta,
+                    snapshot: Carrier::Sink(sink),
+                };
+                let installed = raft.install_full_snapshot(vote_in(vote)?, snapshot).await;
+                let installed =
+                    installed.map_err(|fatal| TransferError::Refused(fatal.to_string()))?;
+                Ok(vote_out(&installed.vote))
+            };
+            Ok(Progress::Done(alive_while(sender, bytes, finish).await?))
+        }
+    }
+}
+
+fn described(end: &EntryEnd) -> Result<SnapshotMeta, TransferError> {
+    let side = Side::open(&end.side)?;
+    Ok(SnapshotMeta {
         last_log_id: end.id.map(log_id),
-        last_membership: {
-            let side = Side::open(&end.side)?;
-            stored(side.members_at, side.members)?
-        },
-    };
+        last_membership: stored(side.members_at, side.members)?,
+    })
+}
+
+/// Takes in all chunks; how many bytes they were.
+async fn collected<M: StateMachine>(
+    sender: &mut dyn FrameSender,
+    receiver: &mut dyn FrameReceiver,
+    shared: &Arc<Shared<M>>,
+    end: EntryEnd,
+) -> Result<(Blocking<Option<M::Sink>>, u64), TransferError> {
     let executor = &*shared.env.executor;
     let sink = Blocking(Actor::start(executor, "snapshot-receive", 4, None));
     let machine = shared.machine.clone();
@@ -211,23 +288,12 @@ async fn take_in<M: StateMachine>(
                 sink.call(move |sink| written(sink, &chunk)).await??;
                 acknowledge(sender, bytes).await?;
             }
-            Piece::End => break,
-            Piece::Head { .. } => {
+            Piece::End => return Ok((sink, bytes)),
+            Piece::Head { .. } | Piece::Repair { .. } => {
                 return Err(TransferError::Refused("a second head".to_owned()));
             }
         }
     }
-    let finish = async {
-        let sink = sink.call(completed).await??;
-        let snapshot = Snapshot::<M> {
-            meta,
-            snapshot: Carrier::Sink(sink),
-        };
-        let installed = raft.install_full_snapshot(vote_in(vote)?, snapshot).await;
-        let installed = installed.map_err(|fatal| TransferError::Refused(fatal.to_string()))?;
-        Ok(vote_out(&installed.vote))
-    };
-    alive_while(sender, bytes, finish).await
 }
 
 /// What the leader says it sends, if it can be true: openraft takes a contradiction for a corrupt cluster

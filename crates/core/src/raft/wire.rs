@@ -327,6 +327,8 @@ pub(super) enum Piece {
     Chunk(Bytes),
     /// That was all.
     End,
+    /// Instead of the first: it replaces a state that its node doesn't trust, and Raft isn't told (safety rule 16).
+    Repair { id: EntryId, side: Bytes },
 }
 
 /// What the follower says meanwhile.
@@ -338,6 +340,8 @@ pub(super) enum Progress {
     Done(Vote),
     /// It can't be taken; the message is for the leader's log.
     Failed(String),
+    /// The state was replaced.
+    Repaired,
 }
 
 /// The sender's vote, in both languages.

@@ -3,10 +3,11 @@
 
 use bytes::Bytes;
 use sqlrep_core::{
-    Applied, Committed, EntryEnd, EntryId, Epoch, EpochId, Interrupt, MachineError, Retry,
-    SnapshotSink, SnapshotSource, StateMachine, Step, Which, WriteError,
+    Applied, Committed, EntryEnd, EntryId, Epoch, EpochId, Interrupt, LogIndex, MachineError,
+    Mismatch, Retry, SnapshotSink, SnapshotSource, StateMachine, Step, Which, WriteError,
 };
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -37,6 +38,10 @@ struct Inner {
     next: Option<(Vec<String>, Tail)>,
     durable: State,
     live: Option<EpochId>,
+    /// By index, since the start or the last install.
+    checksums: BTreeMap<u64, u64>,
+    /// What `distrust` was told of this state.
+    distrusted: Option<String>,
 }
 
 /// The state machine.
@@ -51,6 +56,10 @@ pub(crate) struct List {
     pub(crate) checkpoint_fails: Mutex<Option<Retry>>,
     /// Snapshots taken over.
     pub(crate) installs: AtomicU64,
+    /// Told at the next applied entry.
+    pub(crate) mismatch: Mutex<Option<Mismatch>>,
+    /// Whether what is durable reads back wrong.
+    pub(crate) damaged: AtomicBool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -77,6 +86,8 @@ impl List {
             checkpoints: AtomicBool::new(true),
             checkpoint_fails: Mutex::new(None),
             installs: AtomicU64::new(0),
+            mismatch: Mutex::new(None),
+            damaged: AtomicBool::new(false),
         }
     }
 
@@ -84,9 +95,33 @@ impl List {
         lock(&self.inner).applied.lines.clone()
     }
 
+    /// Changes a line behind everybody's back.
+    pub(crate) fn corrupt(&self) {
+        let mut inner = lock(&self.inner);
+        inner.applied.lines[0].push('!');
+        inner.durable.lines = inner.applied.lines.clone();
+        let Some(end) = inner.applied.end.id else {
+            return;
+        };
+        let checksum = checksum(&inner.applied.lines);
+        inner.checksums.insert(end.index.0, checksum);
+    }
+
+    /// A restarted one that was told not to trust its state.
+    pub(crate) fn distrusting(self, why: &str) -> Self {
+        lock(&self.inner).distrusted = Some(why.to_owned());
+        self
+    }
+
     pub(crate) fn durable_state(&self) -> State {
         lock(&self.inner).durable.clone()
     }
+}
+
+fn checksum(lines: &[String]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    lines.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn error(what: &str, retry: Retry) -> MachineError {
@@ -283,6 +318,10 @@ impl StateMachine for List {
             inner.applied.tail = tail;
         }
         inner.applied.end = end;
+        let (Some(id), checksum) = (inner.applied.end.id, checksum(&inner.applied.lines)) else {
+            unreachable!("an entry was finished")
+        };
+        inner.checksums.insert(id.index.0, checksum);
         Ok(())
     }
 
@@ -334,6 +373,7 @@ impl StateMachine for List {
 
     fn install(&self, sink: Sink) -> Result<(), MachineError> {
         assert!(sink.complete, "verified before it is installed");
+        self.fail()?;
         self.installs.fetch_add(1, Ordering::Relaxed);
         let mut inner = lock(&self.inner);
         assert_eq!(inner.live, None, "the epoch was dropped before");
@@ -342,9 +382,41 @@ impl StateMachine for List {
             tail: sink.tail.unwrap(),
             end: sink.end,
         };
+        inner.checksums = state
+            .end
+            .id
+            .map(|id| (id.index.0, checksum(&state.lines)))
+            .into_iter()
+            .collect();
         inner.applied = state.clone();
         inner.durable = state;
+        inner.distrusted = None;
+        self.damaged.store(false, Ordering::Release);
         Ok(())
+    }
+
+    fn checksum_at(&self, index: LogIndex) -> Option<u64> {
+        lock(&self.inner).checksums.get(&index.0).copied()
+    }
+
+    fn mismatch(&self) -> Option<Mismatch> {
+        lock(&self.mismatch).take()
+    }
+
+    fn verify(&self) -> Result<(), MachineError> {
+        if self.damaged.load(Ordering::Acquire) {
+            return Err(error("line 1 is damaged", Retry::Useless));
+        }
+        Ok(())
+    }
+
+    fn distrust(&self, why: &str) -> Result<(), MachineError> {
+        lock(&self.inner).distrusted = Some(why.to_owned());
+        Ok(())
+    }
+
+    fn distrusted(&self) -> Option<String> {
+        lock(&self.inner).distrusted.clone()
     }
 }
 

@@ -9,6 +9,7 @@ mod checkpoint;
 mod client;
 mod forward;
 mod genesis;
+mod judge;
 mod list;
 mod membership;
 mod quarantine;

@@ -209,6 +209,8 @@ fn status() -> Status {
             ("queue.length".into(), 0.5),
         ]),
         started_unix_ms: 1_092_941_466_000,
+        out_of_service: None,
+        in_doubt: None,
         uptime: Duration::from_millis(61_500),
         directory_path: "/data".into(),
     }

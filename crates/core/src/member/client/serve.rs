@@ -88,7 +88,7 @@ async fn read<M: StateMachine>(
     Ok(())
 }
 
-async fn answer<M: StateMachine>(from: NodeId, ask: Ask, inner: &Inner<M>) -> Answer {
+async fn answer<M: StateMachine>(from: NodeId, ask: Ask, inner: &Arc<Inner<M>>) -> Answer {
     match ask {
         Ask::Echo => Answer::Echo,
         Ask::Write { request, wait_ms } => {
@@ -108,6 +108,10 @@ async fn answer<M: StateMachine>(from: NodeId, ask: Ask, inner: &Inner<M>) -> An
             let hops = hops.min(HOPS);
             Answer::Changed(inner.change_once(change, Instant::now() + wait, hops).await)
         }
+        Ask::Compare { index, checksum } => {
+            Answer::Compared(inner.evidence(from, index, checksum).await)
+        }
+        Ask::Repair => Answer::Repair(inner.send_repair(from)),
     }
 }
 

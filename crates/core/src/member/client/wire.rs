@@ -4,7 +4,8 @@
 
 use crate::member::change::{Change, Undone};
 use crate::member::founding::Greeting;
-use crate::{EntryId, ReadError, WriteError};
+use crate::member::judge::Evidence;
+use crate::{EntryId, LogIndex, ReadError, WriteError};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,10 @@ pub(crate) enum Ask {
         wait_ms: u64,
         hops: u8,
     },
+    /// What is your state's checksum at the end of this entry? Mine is this (safety rule 31).
+    Compare { index: LogIndex, checksum: u64 },
+    /// Send me your state if you lead: mine isn't to be trusted.
+    Repair,
 }
 
 /// What it is told.
@@ -65,6 +70,10 @@ pub(crate) enum Answer {
     Greeting(Box<Greeting>),
     /// To a change.
     Changed(Result<(), Undone>),
+    /// To a comparison.
+    Compared(Evidence),
+    /// To a call for repair: it is on its way, or why not.
+    Repair(Result<(), String>),
 }
 
 impl Ask {
@@ -73,6 +82,7 @@ impl Ask {
         match self {
             Self::Write { request: bytes, .. } | Self::Opaque(bytes) => bytes.len(),
             Self::Echo | Self::ReadIndex | Self::Barrier | Self::Greet | Self::Change { .. } => 0,
+            Self::Compare { .. } | Self::Repair => 0,
         }
     }
 }

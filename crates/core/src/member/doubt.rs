@@ -1,0 +1,234 @@
+//! From doubt to verdict: what a node does whose state may be wrong (safety rule 31).
+//!
+//! ```text
+//!   mismatch with the log, or another node's checksum differs ─► doubt
+//!   doubt ─► own pages verified ─► all voters asked at one index ─► judge ─┬─► right: doubt is over
+//!             └─ damaged ─────────────────────────────────────► wrong ◄────┘    (open: asked again)
+//! ```
+//!
+//! Asking tells: whoever is asked and differs is in doubt too, so that a leader that is wrong judges itself. A node
+//! in doubt goes on as before, because as likely as not it is right; but it sends its state to nobody.
+
+use super::judge::{Case, Evidence, Verdict, judge};
+use super::{Inner, Member, Standing};
+use crate::member::client::{Answer, Ask};
+use crate::raft::node_id;
+use crate::{LogIndex, MachineError, NodeId, Retry, StateMachine};
+use futures_util::future::join_all;
+use openraft::async_runtime::WatchReceiver;
+use sqlrep_env::Actor;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// While a verdict is open, voters are asked again this often.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// A voter that doesn't answer within this time is asked again later.
+const ANSWER_MAX: Duration = Duration::from_secs(3);
+
+/// Who is asked waits this long for the entry.
+const APPLY_MAX: Duration = Duration::from_secs(2);
+
+/// The worker's queue: one job at a time.
+const JOBS_MAX: usize = 4;
+
+/// How a trial ended.
+enum Sentence {
+    Right,
+    Wrong(String),
+    /// It was taken out of service meanwhile.
+    Moot,
+    /// The leader's state is made with another engine.
+    OtherEngine,
+}
+
+impl<M: StateMachine> Member<M> {
+    /// Takes this node out of service: what it holds can't be trusted, as a reader has found (safety rule 7). It
+    /// repairs itself from the leader.
+    pub fn distrust(&self, error: &MachineError) {
+        self.inner.shared.convict(error.to_string());
+    }
+}
+
+impl<M: StateMachine> Inner<M> {
+    /// Judges this node whenever it is in doubt, and keeps on disk what it was found guilty of.
+    pub(super) async fn keep_judging(self: Arc<Self>) {
+        let executor = &*self.shared.env.executor;
+        let worker = Actor::start(executor, "judge", JOBS_MAX, ());
+        let mut doubts = self.shared.doubt.subscribe();
+        let mut convictions = self.shared.convicted.subscribe();
+        loop {
+            // The senders are fields of `shared`.
+            tokio::select! {
+                biased;
+                convicted = convictions.wait_for(Option::is_some) => drop(convicted),
+                doubt = doubts.wait_for(Option::is_some) => drop(doubt),
+            }
+            match self.shared.convicted.send_replace(None) {
+                Some(why) => self.keep(&worker, why).await,
+                None => self.try_itself(&worker).await,
+            }
+        }
+    }
+
+    /// Writes the conviction down: a restart must not serve this state either.
+    async fn keep(&self, worker: &Actor<()>, why: String) {
+        let kept = on(worker, {
+            let machine = self.shared.machine.clone();
+            move || machine.distrust(&why)
+        });
+        if let Some(Err(error)) = kept.await {
+            // It stays out of service all the same, until this process ends.
+            tracing::error!(node = %self.shared.node, %error, "that this state is wrong can't be kept");
+        }
+    }
+
+    async fn try_itself(&self, worker: &Actor<()>) {
+        let shared = &self.shared;
+        shared.trials.fetch_add(1, Ordering::Relaxed);
+        let sentence = match self.verified(worker).await {
+            Ok(()) => self.compared().await,
+            Err(why) => Sentence::Wrong(why),
+        };
+        match sentence {
+            Sentence::Right => tracing::warn!(node = %shared.node, "this node's state is right"),
+            Sentence::Wrong(why) => shared.convict(why),
+            Sentence::Moot => {}
+            Sentence::OtherEngine => {
+                tracing::warn!(node = %shared.node, "the leader runs another engine: its pages are taken over");
+                self.repair.want();
+            }
+        }
+        shared.doubt.send_replace(None);
+    }
+
+    /// Compares everything durable with what was written; tried again while it can't be read.
+    async fn verified(&self, worker: &Actor<()>) -> Result<(), String> {
+        loop {
+            let machine = self.shared.machine.clone();
+            match on(worker, move || machine.verify()).await {
+                Some(Err(error)) if error.retry == Retry::Useless => return Err(error.to_string()),
+                Some(Err(error)) => {
+                    tracing::warn!(node = %self.shared.node, %error, "can't be verified now");
+                    tokio::time::sleep(ASK_AGAIN).await;
+                }
+                Some(Ok(())) | None => return Ok(()),
+            }
+        }
+    }
+
+    /// Asks all voters until there is a verdict.
+    async fn compared(&self) -> Sentence {
+        loop {
+            if self.shared.is_out_of_service() {
+                return Sentence::Moot;
+            }
+            if let Some(sentence) = self.compared_once().await {
+                return sentence;
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    async fn compared_once(&self) -> Option<Sentence> {
+        let machine = &self.shared.machine;
+        let index = self.shared.applied.borrow().map(|id| id.index)?;
+        let own = machine.checksum_at(index)?;
+        let voters = self.voters();
+        let asked = voters.iter().map(|voter| self.asked(*voter, index, own));
+        let answers: BTreeMap<NodeId, Option<Evidence>> =
+            voters.iter().copied().zip(join_all(asked).await).collect();
+        let leader = Standing::of(&self.raft).leader;
+        let checksum = |evidence: &Option<Evidence>| evidence.and_then(|known| known.checksum);
+        let case = Case {
+            own,
+            voters: answers
+                .iter()
+                .filter(|(_, known)| known.is_none_or(|known| known.trusted))
+                .map(|(voter, known)| (*voter, checksum(known)))
+                .collect(),
+            leader,
+        };
+        let told = |what| format!("its checksum at entry {index} is {own:016x}, {what}");
+        let engine = leader.and_then(|leader| answers.get(&leader).copied().flatten());
+        let other_engine = engine.is_some_and(|known| known.engine != machine.engine());
+        let verdict = judge(&case);
+        tracing::error!(node = %self.shared.node, %index, ?case, ?verdict, "states were compared");
+        Some(match verdict {
+            Verdict::Open => return None,
+            Verdict::Right => Sentence::Right,
+            Verdict::Outvoted | Verdict::Unlike if other_engine => Sentence::OtherEngine,
+            Verdict::Outvoted => Sentence::Wrong(told("most voters have another one")),
+            Verdict::Unlike => {
+                Sentence::Wrong(told("no majority agrees and the leader has another one"))
+            }
+        })
+    }
+
+    fn voters(&self) -> Vec<NodeId> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let members = metrics.membership_config.membership();
+        members.voter_ids().map(node_id).collect()
+    }
+
+    async fn asked(&self, voter: NodeId, index: LogIndex, own: u64) -> Option<Evidence> {
+        if voter == self.shared.node {
+            return Some(self.own_evidence(index));
+        }
+        let ask = Ask::Compare {
+            index,
+            checksum: own,
+        };
+        match self.call(voter, ask, Instant::now() + ANSWER_MAX).await {
+            Ok(Answer::Compared(evidence)) => Some(evidence),
+            _ => None,
+        }
+    }
+
+    fn own_evidence(&self, index: LogIndex) -> Evidence {
+        let shared = &self.shared;
+        let trusted = !shared.is_out_of_service();
+        Evidence {
+            checksum: shared.machine.checksum_at(index).filter(|_| trusted),
+            trusted,
+            engine: shared.machine.engine(),
+        }
+    }
+
+    /// What another member is told, which has `theirs` at `index`.
+    pub(super) async fn evidence(&self, from: NodeId, index: LogIndex, theirs: u64) -> Evidence {
+        let mut applied = self.shared.applied.subscribe();
+        let there = applied.wait_for(|id| id.is_some_and(|id| id.index >= index));
+        // Late: then there is no checksum to tell.
+        tokio::time::timeout(APPLY_MAX, there).await.ok();
+        let evidence = self.own_evidence(index);
+        if let Some(own) = evidence.checksum
+            && own != theirs
+        {
+            let why = format!(
+                "at entry {index} its checksum is {own:016x}, node {from} has {theirs:016x}"
+            );
+            self.shared.doubt(why);
+        }
+        evidence
+    }
+}
+
+/// Runs `job` on the worker; none if the worker has ended.
+async fn on<T: Send + 'static>(
+    worker: &Actor<()>,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (sender, receiver) = oneshot::channel();
+    let sent = worker.send(move |()| {
+        // The waiting side is gone only if the member has ended.
+        sender.send(job()).ok();
+    });
+    assert_eq!(sent, Ok(()), "one job at a time");
+    receiver.await.ok()
+}

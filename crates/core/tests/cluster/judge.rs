@@ -1,0 +1,204 @@
+//! A member whose state differs from the others': who is found wrong, and how that one comes back (safety rules 16, 31).
+
+use super::*;
+use sqlrep_core::Mismatch;
+use std::sync::atomic::Ordering;
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..6000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("after 60 s: not {what}");
+}
+
+/// The node's next entry says that the log records another checksum than it has.
+fn doubts(node: &Node) {
+    let index = node.member.status().applied.unwrap().index;
+    let (ours, recorded) = (1, 2);
+    *node.machine.mismatch.lock().unwrap() = Some(Mismatch {
+        index,
+        ours,
+        recorded,
+    });
+}
+
+async fn three() -> (Cluster, NodeId) {
+    let cluster = Cluster::form(3, Style::Late).await;
+    let leader = cluster.leader().await;
+    leader.push("a").await.unwrap();
+    cluster.agreed(1).await;
+    let id = leader.id;
+    (cluster, id)
+}
+
+fn others(cluster: &Cluster, not: NodeId) -> Vec<&Node> {
+    cluster.nodes.iter().filter(|node| node.id != not).collect()
+}
+
+async fn repaired(node: &Node) {
+    until("repaired", || {
+        let status = node.member.status();
+        status.counts.repairs == 1 && status.out_of_service.is_none()
+    })
+    .await;
+}
+
+/// Rules 16 and 31: the one that differs from the two others is wrong, and takes over the leader's state.
+#[tokio::test(start_paused = true)]
+async fn a_follower_in_the_minority_is_wrong_and_is_repaired() {
+    let (cluster, leader) = three().await;
+    let sick = others(&cluster, leader)[0];
+    sick.machine.corrupt();
+    doubts(sick);
+    cluster.leader().await.push("b").await.unwrap();
+    repaired(sick).await;
+    assert_eq!(cluster.agreed(2).await, ["a", "b"]);
+    let read = sick
+        .member
+        .permit(ReadLevel::Linearizable, ReadBound::default());
+    read.await.unwrap();
+    let healthy = others(&cluster, sick.id);
+    assert!(
+        healthy
+            .iter()
+            .all(|node| node.member.status().counts.repairs == 0)
+    );
+}
+
+/// Rule 31: a leader in the minority hears of it from those who ask, hands over, and is repaired by its successor.
+#[tokio::test(start_paused = true)]
+async fn a_leader_in_the_minority_is_wrong() {
+    let (cluster, leader) = three().await;
+    let sick = cluster.leader().await;
+    sick.machine.corrupt();
+    doubts(others(&cluster, leader)[0]);
+    sick.push("b").await.unwrap();
+    repaired(sick).await;
+    assert_eq!(cluster.agreed(2).await, ["a", "b"]);
+    assert_ne!(cluster.leader().await.id, leader);
+    let asker = others(&cluster, leader)[0].member.status();
+    assert!(asker.counts.trials > 0 && asker.counts.repairs == 0);
+}
+
+/// Rule 31: whoever finds its own pages damaged is wrong, whatever the others say, and its conviction is kept.
+#[tokio::test(start_paused = true)]
+async fn a_member_with_damaged_pages_is_wrong_without_a_vote() {
+    let (cluster, leader) = three().await;
+    let nodes = others(&cluster, leader);
+    cluster.board.isolate(nodes[1].id);
+    let sick = nodes[0];
+    sick.machine.damaged.store(true, Ordering::Release);
+    doubts(sick);
+    cluster.leader().await.push("b").await.unwrap();
+    repaired(sick).await;
+    assert!(!sick.machine.damaged.load(Ordering::Acquire));
+    cluster.board.heal();
+    assert_eq!(cluster.agreed(2).await, ["a", "b"]);
+}
+
+/// Rule 31: while those are silent who could decide, nobody is condemned, and nobody sends a state in doubt.
+#[tokio::test(start_paused = true)]
+async fn a_verdict_waits_for_the_third() {
+    let (cluster, leader) = three().await;
+    let (sick, third) = (others(&cluster, leader)[0], others(&cluster, leader)[1]);
+    cluster.board.isolate(third.id);
+    sick.machine.corrupt();
+    doubts(sick);
+    cluster.leader().await.push("b").await.unwrap();
+    until("in doubt", || sick.member.status().in_doubt.is_some()).await;
+    tokio::time::sleep(30 * SECOND).await;
+    assert_eq!(sick.member.status().out_of_service, None);
+    assert!(sick.member.status().in_doubt.is_some());
+    cluster.board.heal();
+    repaired(sick).await;
+    assert_eq!(cluster.agreed(2).await, ["a", "b"]);
+    let all = cluster.nodes.iter();
+    assert!(
+        all.clone()
+            .all(|node| node.member.status().in_doubt.is_none())
+    );
+}
+
+/// Rule 31: where no two agree, the leader's state counts.
+#[tokio::test(start_paused = true)]
+async fn of_two_members_the_leader_is_right() {
+    let cluster = Cluster::form(2, Style::Late).await;
+    let leader = cluster.leader().await;
+    leader.push("a").await.unwrap();
+    cluster.agreed(1).await;
+    let sick = others(&cluster, leader.id)[0];
+    sick.machine.corrupt();
+    doubts(sick);
+    leader.push("b").await.unwrap();
+    repaired(sick).await;
+    assert_eq!(cluster.agreed(2).await, ["a", "b"]);
+    assert_eq!(leader.member.status().counts.repairs, 0);
+}
+
+/// What a state was found guilty of outlives the process: it is repaired before it serves.
+#[tokio::test(start_paused = true)]
+async fn a_convicted_state_is_not_served_after_a_restart() {
+    let mut cluster = Cluster::form(3, Style::Late).await;
+    let leader = cluster.leader().await;
+    leader.push("a").await.unwrap();
+    cluster.agreed(1).await;
+    let leader = leader.id;
+    let sick = others(&cluster, leader)[0].id;
+    let at = cluster
+        .nodes
+        .iter()
+        .position(|node| node.id == sick)
+        .unwrap();
+    let Node {
+        machine,
+        log,
+        member,
+        ..
+    } = cluster.nodes.remove(at);
+    member.stop().await;
+    drop(member);
+    machine.corrupt();
+    let machine = List::on(Style::Late, machine.durable_state()).distrusting("found wrong");
+    let node = cluster.start_on(sick.get(), Arc::new(machine), log).await;
+    let status = node.member.status();
+    assert_eq!(status.out_of_service.as_deref(), Some("found wrong"));
+    let read = node
+        .member
+        .permit(ReadLevel::None, ReadBound::default())
+        .await;
+    assert_eq!(read.unwrap_err(), ReadError::Quarantined);
+    repaired(node).await;
+    assert_eq!(cluster.agreed(1).await, ["a"]);
+}
+
+/// Rule 16: while writes go on, a state is replaced again and again, and no entry is left out or applied twice.
+#[tokio::test(start_paused = true)]
+async fn no_entry_falls_between_a_repair_and_the_log() {
+    for seed in 1..=12 {
+        let cluster = Cluster::form_with(3, Style::Late, Settings::default(), seed).await;
+        let leader = cluster.leader().await;
+        leader.push("0").await.unwrap();
+        cluster.agreed(1).await;
+        let sick = others(&cluster, leader.id)[0];
+        let mut repairs = 0;
+        for line in 1..=150 {
+            if sick.member.status().counts.repairs == repairs && line % 10 == 0 {
+                sick.machine.corrupt();
+                sick.member.distrust(&sqlrep_core::MachineError::new(
+                    std::io::Error::other("a page is damaged"),
+                    Retry::Useless,
+                ));
+                repairs += 1;
+            }
+            leader.push(&line.to_string()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(7 * seed)).await;
+        }
+        until("repaired", || sick.member.status().out_of_service.is_none()).await;
+        let lines: Vec<String> = (0..=150).map(|line| line.to_string()).collect();
+        assert_eq!(cluster.agreed(lines.len()).await, lines, "seed {seed}");
+        assert!(repairs > 0, "seed {seed}");
+    }
+}

@@ -1,0 +1,327 @@
+//! A node whose database isn't what the others have: found out, taken out of service, repaired from the leader, back.
+//!
+//! Three whole nodes on simulated disks, network and time. What is wrong is put into a data directory while its node is
+//! stopped, so that the product has no part in it.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test says what went wrong by panicking"
+)]
+
+#[path = "seam/paused.rs"]
+mod paused;
+
+use paused::Paused;
+use sqlrep_core::memory::Switchboard;
+use sqlrep_core::{NodeId, ReadBound, ReadLevel};
+use sqlrep_disk::{Disk, OpenMode, SimulatedDisk};
+use sqlrep_env::{Env, Timer};
+use sqlrep_node::{Mode, Node, NodeOptions, Surroundings};
+use sqlrep_service::{QueryOptions, Role};
+use sqlrep_sql::{Outcome, Request, Value};
+use sqlrep_store::{Checksum, InstallEnd, Options, PageNumber, PinKind, Store, page_hash};
+use std::sync::Arc;
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(60);
+const ROWS: i64 = 300;
+
+fn address(id: u64) -> String {
+    Switchboard::peer(NodeId::new(id).unwrap()).raft
+}
+
+fn cost(_: &'static str) -> Duration {
+    Duration::from_micros(50)
+}
+
+struct World {
+    seed: u64,
+    board: Switchboard,
+    timer: Arc<Paused>,
+    disks: Vec<SimulatedDisk>,
+    runs: u64,
+}
+
+impl World {
+    fn begin(seed: u64) -> Self {
+        let disk = |id| SimulatedDisk::new(seed * 10 + id);
+        Self {
+            seed,
+            board: Switchboard::default(),
+            timer: Paused::begin(),
+            disks: (1..=3).map(disk).collect(),
+            runs: 0,
+        }
+    }
+
+    async fn start(&mut self) -> Vec<Node> {
+        self.runs += 1;
+        let mut nodes = Vec::new();
+        for (id, disk) in (1..).zip(&self.disks) {
+            let node = NodeId::new(id).unwrap();
+            let timer: Arc<dyn Timer> = self.timer.clone();
+            let mut options = NodeOptions::new(format!("node-{id}"));
+            options.mode = Some(Mode::Statement);
+            options.node_id = Some(node);
+            options.raft_address = address(id);
+            options.join = (1..=3).map(address).collect();
+            options.bootstrap_expect = Some(3);
+            options.surroundings = Some(Surroundings {
+                disk: Arc::new(disk.clone()) as Arc<dyn Disk>,
+                transport: Arc::new(self.board.plug(node)),
+                env: Env::simulated(self.seed * 1000 + self.runs * 10 + id, timer, cost),
+            });
+            nodes.push(Box::pin(Node::start(options)).await.unwrap());
+        }
+        nodes
+    }
+
+    /// A cluster with rows in it, stopped.
+    async fn filled(&mut self) {
+        let nodes = self.start().await;
+        for node in &nodes {
+            Box::pin(node.ready(LIMIT)).await.unwrap();
+        }
+        write(
+            &nodes[0],
+            "CREATE TABLE t (id INTEGER PRIMARY KEY, text)".to_owned(),
+        )
+        .await;
+        for id in 1..=ROWS {
+            let sql = format!("INSERT INTO t VALUES ({id}, 'the same on every node {id}')");
+            write(&nodes[0], sql).await;
+        }
+        for node in nodes {
+            Box::pin(node.stop()).await;
+        }
+    }
+}
+
+async fn write(node: &Node, sql: String) {
+    Box::pin(node.execute(Request::execute(sql))).await.unwrap();
+}
+
+async fn rows(node: &Node, sql: &str, level: ReadLevel) -> Option<Vec<Vec<Value>>> {
+    let options = QueryOptions {
+        level,
+        bound: ReadBound::default(),
+        run_max: None,
+    };
+    let answer = Box::pin(node.query(Request::query(sql), options)).await;
+    match answer.ok()?.reply.outcomes.into_iter().next().unwrap() {
+        Outcome::Rows(rows) => Some(rows.values),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Installs the database that is there with one letter changed: every hash, sum and position in it is right.
+fn alter(disk: &SimulatedDisk) {
+    let store = Store::open(Options::new(Arc::new(disk.clone()))).unwrap();
+    let pin = store.pin(PinKind::Backup);
+    let end = pin.end().clone();
+    let size = store.page_size();
+    let mut images = Vec::new();
+    for page in 1..=end.pages.0 {
+        let mut image = vec![0; size.bytes() as usize];
+        pin.read(PageNumber::new(page).unwrap(), 0, &mut image)
+            .unwrap();
+        images.push(image);
+    }
+    let found = images.iter_mut().find_map(|image| {
+        let at = image.windows(8).position(|window| window == b"the same")?;
+        Some(&mut image[at])
+    });
+    *found.unwrap() = b'T';
+    let mut checksum = Checksum(0);
+    for (page, image) in (1..).zip(&images) {
+        checksum.0 ^= page_hash(PageNumber::new(page).unwrap(), image);
+    }
+    assert_ne!(checksum, end.checksum);
+    let mut installer = store
+        .begin_install(InstallEnd {
+            position: end.position.unwrap(),
+            pages: end.pages,
+            checksum,
+            side: end.side.clone(),
+        })
+        .unwrap();
+    for (page, image) in (1..).zip(&images) {
+        installer
+            .write(PageNumber::new(page).unwrap(), image)
+            .unwrap();
+    }
+    installer.complete().unwrap();
+    drop(pin);
+    store.install(installer).unwrap();
+}
+
+/// Flips a bit in the middle of the live base file.
+fn rot(disk: &SimulatedDisk) {
+    let generation = Store::open(Options::new(Arc::new(disk.clone())))
+        .unwrap()
+        .generation();
+    let file = disk
+        .open(&format!("db/{generation}/main.db"), OpenMode::Existing)
+        .unwrap();
+    let at = file.size().unwrap() / 2;
+    let mut byte = [0];
+    file.read_exact_at(at, &mut byte).unwrap();
+    file.write_at(at, &[byte[0] ^ 4]).unwrap();
+    file.sync().unwrap();
+}
+
+/// Whether the live generation is one that mustn't be used; the former one may still be there.
+fn is_marked(disk: &SimulatedDisk) -> bool {
+    let generations = disk.list("db").unwrap();
+    let newest = generations
+        .iter()
+        .filter_map(|name| name.parse::<u64>().ok())
+        .max();
+    let files = disk.list(&format!("db/{}", newest.unwrap())).unwrap();
+    files.contains(&"distrusted".to_owned())
+}
+
+fn repairs(node: &Node) -> String {
+    let status = node.status();
+    status.metrics["state_repairs_total"].to_string()
+}
+
+/// Waits until the sick node was repaired and everything is equal everywhere.
+async fn healed(nodes: &[Node], sick: usize) {
+    for _ in 0..6000 {
+        let checksum = |node: &Node| (node.status().log.applied, node.status().sqlite.checksum);
+        let first = checksum(&nodes[0]);
+        let equal = nodes.iter().all(|node| checksum(node) == first);
+        let trusted = nodes[sick].status().out_of_service.is_none();
+        if equal && trusted && repairs(&nodes[sick]) == "1" {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let told = nodes.iter().map(|node| format!("{:?}\n", node.status()));
+    panic!("after 60 s not healed: {}", told.collect::<String>());
+}
+
+async fn agree(nodes: &[Node]) {
+    for node in nodes {
+        for level in [ReadLevel::None, ReadLevel::Linearizable] {
+            let sql = "SELECT count(*), sum(text LIKE '%T%' COLLATE BINARY AND text GLOB 'T*') FROM t WHERE id > 0";
+            let found = rows(node, sql, level).await.unwrap();
+            assert_eq!(found, [[Value::Integer(ROWS), Value::Integer(0)]]);
+        }
+    }
+}
+
+fn simulated(story: impl AsyncFnOnce()) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(Box::pin(story()));
+}
+
+/// Has the cluster elect until `wanted` leads.
+async fn led_by(world: &World, nodes: &[Node], wanted: usize) {
+    for _ in 0..100 {
+        let leads = |node: &Node| node.status().role == Role::Leader;
+        while !nodes.iter().any(leads) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        if leads(&nodes[wanted]) {
+            return;
+        }
+        let leader = nodes.iter().position(leads).unwrap();
+        world.board.isolate(nodes[leader].id());
+        let others = || nodes.iter().enumerate().filter(|(at, _)| *at != leader);
+        while !others().any(|(_, node)| leads(node)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        world.board.heal();
+        while leads(&nodes[leader]) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    panic!("node {wanted} is never elected");
+}
+
+/// Rules 16 and 31: a database that differs while every hash in it is right is found by the checksums that travel in the
+/// log, whether its node follows or leads; the two others agree, so that one is repaired.
+#[test]
+fn a_node_that_differs_is_found_and_repaired() {
+    for (sick, leader) in [(0, 0), (1, 1), (0, 1), (1, 2), (2, 0)] {
+        simulated(async || {
+            let mut world = World::begin(11);
+            world.filled().await;
+            alter(&world.disks[sick]);
+            let nodes = world.start().await;
+            for node in &nodes {
+                Box::pin(node.ready(LIMIT)).await.unwrap();
+            }
+            led_by(&world, &nodes, leader).await;
+            // Its own checksum travels with the entry behind it.
+            for id in [-1, -2] {
+                write(
+                    &nodes[leader],
+                    format!("INSERT INTO t VALUES ({id}, 'new')"),
+                )
+                .await;
+            }
+            healed(&nodes, sick).await;
+            agree(&nodes).await;
+        });
+    }
+}
+
+/// Rules 7, 16 and 31: a page that rotted on disk is met by a reader, which gets no answer from it; the node is repaired.
+#[test]
+fn a_node_with_a_rotten_page_is_repaired() {
+    for sick in 0..3 {
+        simulated(async || {
+            let mut world = World::begin(12);
+            world.filled().await;
+            rot(&world.disks[sick]);
+            let nodes = world.start().await;
+            for node in &nodes {
+                Box::pin(node.ready(LIMIT)).await.unwrap();
+            }
+            let all = "SELECT count(*), count(text) FROM t";
+            assert_eq!(rows(&nodes[sick], all, ReadLevel::None).await, None);
+            healed(&nodes, sick).await;
+            agree(&nodes).await;
+        });
+    }
+}
+
+/// A node that was found wrong and stopped before its repair serves nothing after the restart either.
+#[test]
+fn what_a_node_was_found_guilty_of_outlives_it() {
+    simulated(async || {
+        let mut world = World::begin(13);
+        world.filled().await;
+        let sick = 1;
+        rot(&world.disks[sick]);
+        let nodes = world.start().await;
+        for node in &nodes {
+            Box::pin(node.ready(LIMIT)).await.unwrap();
+        }
+        for id in 1..=3u64 {
+            world.board.isolate(NodeId::new(id).unwrap());
+        }
+        let all = "SELECT count(*), count(text) FROM t";
+        assert_eq!(rows(&nodes[sick], all, ReadLevel::None).await, None);
+        while nodes[sick].status().out_of_service.is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        for node in nodes {
+            Box::pin(node.stop()).await;
+        }
+        assert!(is_marked(&world.disks[sick]));
+        world.board.heal();
+        let nodes = world.start().await;
+        assert_eq!(rows(&nodes[sick], "SELECT 1", ReadLevel::None).await, None);
+        healed(&nodes, sick).await;
+        agree(&nodes).await;
+        assert!(!is_marked(&world.disks[sick]));
+    });
+}
