@@ -150,6 +150,10 @@ fn existing(own: &Greeting, terms: &Terms, found: &[Found<'_>]) -> Step {
         Some(_) if own.empty => Err(Verdict::Wait(format!(
             "the cluster at {address} has this node, and has sent nothing yet"
         ))),
+        // A founder's log may be ahead of what it has applied: then it doesn't know the members yet, whoever they are.
+        _ if member.members.is_empty() => Err(Verdict::Wait(format!(
+            "the node at {address} belongs to a cluster and doesn't know its members yet"
+        ))),
         None if !own.empty && (!leads(member) || member.members_at < own.members_at) => {
             Err(Verdict::Wait(format!(
                 "the member at {address} doesn't have this node, the leader's word counts"
@@ -160,9 +164,6 @@ fn existing(own: &Greeting, terms: &Terms, found: &[Found<'_>]) -> Step {
              new node id",
             own.node, member.cluster
         )),
-        _ if member.members.is_empty() => Err(Verdict::Wait(format!(
-            "the node at {address} belongs to a cluster and doesn't know its members yet"
-        ))),
         _ => Err(Verdict::Join((*address).to_owned())),
     }
 }
@@ -428,6 +429,17 @@ mod tests {
         all[0].empty = false;
         waits(judged(&all[0], &all), "no leader yet");
         waits(judged(&all[1], &all), "doesn't know its members yet");
+    }
+
+    /// Three nodes formed a cluster; one of them had its first entries, and asked the leader before that one had
+    /// applied who belongs to it. It took the leader's empty list for its own removal and ended for good.
+    #[test]
+    fn a_founder_is_not_removed_by_a_leader_that_has_applied_nothing_yet() {
+        let mut own = empty(2, &[1, 2, 3]);
+        own.empty = false;
+        let mut leader = empty(1, &[1, 2, 3]);
+        (leader.empty, leader.leader) = (false, Some(node(1)));
+        waits(judged(&own, &[leader]), "doesn't know its members yet");
     }
 
     #[test]
