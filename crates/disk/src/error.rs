@@ -146,12 +146,10 @@ impl DiskError {
             | Self::Exists { .. }
             | Self::InvalidPath { .. }
             | Self::Short { .. } => Retry::Useless,
+            // What can't be read isn't expected to come back: whoever waited for it would wait for ever.
             Self::Io { operation, .. } => match operation {
-                Operation::Write | Operation::SetLen | Operation::Sync | Operation::SyncDir => {
-                    Retry::Useless
-                }
                 Operation::Rename | Operation::Remove | Operation::CreateDir => Retry::Ambiguous,
-                _ => Retry::Safe,
+                _ => Retry::Useless,
             },
         }
     }

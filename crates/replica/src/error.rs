@@ -53,15 +53,9 @@ impl ReplicaError {
         }
     }
 
-    /// Whether this node's own pages read back wrong: it mustn't serve them any more (safety rule 7).
+    /// Whether this node's own pages read back wrong, or not at all: it mustn't serve them any more (safety rule 7).
     #[must_use]
     pub fn is_damage(&self) -> bool {
-        let of_store = |error: &StoreError| {
-            matches!(
-                error,
-                StoreError::Corrupt { .. } | StoreError::DamagedPage { .. }
-            )
-        };
         match self {
             Self::Store(error)
             | Self::Vfs(VfsError::Store { source: error, .. })
@@ -71,7 +65,7 @@ impl ReplicaError {
                     source: VfsError::Store { source: error, .. },
                     ..
                 },
-            ) => of_store(error),
+            ) => error.is_damage(),
             Self::Damaged { .. } => true,
             _ => false,
         }

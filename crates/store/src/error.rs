@@ -1,7 +1,7 @@
 //! What can go wrong with a store, and what the caller does then.
 
 use crate::{PageNumber, PageSize};
-use sqlrep_disk::DiskError;
+use sqlrep_disk::{DiskError, Operation};
 use sqlrep_env::Retry;
 
 /// Why the store can't do what was asked.
@@ -80,6 +80,25 @@ impl StoreError {
             | Self::Format { .. }
             | Self::PageSize { .. }
             | Self::SideTooLarge { .. } => Retry::Useless,
+        }
+    }
+
+    /// Whether pages read back wrong, or not at all: this database mustn't be used any more (safety rule 7).
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        let unread = |error: &DiskError| {
+            matches!(
+                error,
+                DiskError::Io {
+                    operation: Operation::Read,
+                    ..
+                }
+            )
+        };
+        match self {
+            Self::Corrupt { .. } | Self::DamagedPage { .. } => true,
+            Self::Disk(error) => unread(error),
+            _ => false,
         }
     }
 

@@ -2,119 +2,20 @@
 //!
 //! Three whole nodes on simulated disks, network and time. What is wrong is put into a data directory while its node is
 //! stopped, so that the product has no part in it.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test says what went wrong by panicking"
-)]
-
-#[path = "seam/paused.rs"]
-mod paused;
-
-use paused::Paused;
-use sqlrep_core::memory::Switchboard;
-use sqlrep_core::{NodeId, ReadBound, ReadLevel};
+use crate::world::{LIMIT, World, rows, simulated, write};
+use sqlrep_core::{NodeId, ReadLevel};
 use sqlrep_disk::{Disk, OpenMode, SimulatedDisk};
-use sqlrep_env::{Env, Timer};
-use sqlrep_node::{Mode, Node, NodeOptions, Surroundings};
-use sqlrep_service::{QueryOptions, Role};
-use sqlrep_sql::{Outcome, Request, Value};
+use sqlrep_node::Node;
+use sqlrep_service::Role;
+use sqlrep_sql::Value;
 use sqlrep_store::{Checksum, InstallEnd, Options, PageNumber, PinKind, Store, page_hash};
 use std::sync::Arc;
 use std::time::Duration;
 
-const LIMIT: Duration = Duration::from_secs(60);
 const ROWS: i64 = 300;
 
-fn address(id: u64) -> String {
-    Switchboard::peer(NodeId::new(id).unwrap()).raft
-}
-
-fn cost(_: &'static str) -> Duration {
-    Duration::from_micros(50)
-}
-
-struct World {
-    seed: u64,
-    board: Switchboard,
-    timer: Arc<Paused>,
-    disks: Vec<SimulatedDisk>,
-    runs: u64,
-}
-
-impl World {
-    fn begin(seed: u64) -> Self {
-        let disk = |id| SimulatedDisk::new(seed * 10 + id);
-        Self {
-            seed,
-            board: Switchboard::default(),
-            timer: Paused::begin(),
-            disks: (1..=3).map(disk).collect(),
-            runs: 0,
-        }
-    }
-
-    async fn start(&mut self) -> Vec<Node> {
-        self.runs += 1;
-        let mut nodes = Vec::new();
-        for (id, disk) in (1..).zip(&self.disks) {
-            let node = NodeId::new(id).unwrap();
-            let timer: Arc<dyn Timer> = self.timer.clone();
-            let mut options = NodeOptions::new(format!("node-{id}"));
-            options.mode = Some(Mode::Statement);
-            options.node_id = Some(node);
-            options.raft_address = address(id);
-            options.join = (1..=3).map(address).collect();
-            options.bootstrap_expect = Some(3);
-            options.surroundings = Some(Surroundings {
-                disk: Arc::new(disk.clone()) as Arc<dyn Disk>,
-                transport: Arc::new(self.board.plug(node)),
-                env: Env::simulated(self.seed * 1000 + self.runs * 10 + id, timer, cost),
-            });
-            nodes.push(Box::pin(Node::start(options)).await.unwrap());
-        }
-        nodes
-    }
-
-    /// A cluster with rows in it, stopped.
-    async fn filled(&mut self) {
-        let nodes = self.start().await;
-        for node in &nodes {
-            Box::pin(node.ready(LIMIT)).await.unwrap();
-        }
-        write(
-            &nodes[0],
-            "CREATE TABLE t (id INTEGER PRIMARY KEY, text)".to_owned(),
-        )
-        .await;
-        for id in 1..=ROWS {
-            let sql = format!("INSERT INTO t VALUES ({id}, 'the same on every node {id}')");
-            write(&nodes[0], sql).await;
-        }
-        for node in nodes {
-            Box::pin(node.stop()).await;
-        }
-    }
-}
-
-async fn write(node: &Node, sql: String) {
-    Box::pin(node.execute(Request::execute(sql))).await.unwrap();
-}
-
-async fn rows(node: &Node, sql: &str, level: ReadLevel) -> Option<Vec<Vec<Value>>> {
-    let options = QueryOptions {
-        level,
-        bound: ReadBound::default(),
-        run_max: None,
-    };
-    let answer = Box::pin(node.query(Request::query(sql), options)).await;
-    match answer.ok()?.reply.outcomes.into_iter().next().unwrap() {
-        Outcome::Rows(rows) => Some(rows.values),
-        other => panic!("{other:?}"),
-    }
-}
-
 /// Installs the database that is there with one letter changed: every hash, sum and position in it is right.
-fn alter(disk: &SimulatedDisk) {
+pub(crate) fn alter(disk: &SimulatedDisk) {
     let store = Store::open(Options::new(Arc::new(disk.clone()))).unwrap();
     let pin = store.pin(PinKind::Backup);
     let end = pin.end().clone();
@@ -185,39 +86,43 @@ fn repairs(node: &Node) -> String {
     status.metrics["state_repairs_total"].to_string()
 }
 
-/// Waits until the sick node was repaired and everything is equal everywhere.
-async fn healed(nodes: &[Node], sick: usize) {
+/// Waits until all nodes trust their states and have the same.
+pub(crate) async fn equal(nodes: &[Node]) {
     for _ in 0..6000 {
-        let checksum = |node: &Node| (node.status().log.applied, node.status().sqlite.checksum);
-        let first = checksum(&nodes[0]);
-        let equal = nodes.iter().all(|node| checksum(node) == first);
-        let trusted = nodes[sick].status().out_of_service.is_none();
-        if equal && trusted && repairs(&nodes[sick]) == "1" {
+        let state = |node: &Node| {
+            let status = node.status();
+            (
+                status.log.applied,
+                status.sqlite.checksum,
+                status.out_of_service,
+            )
+        };
+        let first = state(&nodes[0]);
+        if first.2.is_none() && nodes.iter().all(|node| state(node) == first) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let told = nodes.iter().map(|node| format!("{:?}\n", node.status()));
-    panic!("after 60 s not healed: {}", told.collect::<String>());
+    panic!("after 60 s not equal: {}", told.collect::<String>());
 }
 
-async fn agree(nodes: &[Node]) {
+/// Waits until the sick node was repaired and everything is equal everywhere.
+async fn healed(nodes: &[Node], sick: usize) {
+    while repairs(&nodes[sick]) != "1" {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    equal(nodes).await;
+}
+
+pub(crate) async fn agree(nodes: &[Node], count: i64) {
     for node in nodes {
         for level in [ReadLevel::None, ReadLevel::Linearizable] {
             let sql = "SELECT count(*), sum(text LIKE '%T%' COLLATE BINARY AND text GLOB 'T*') FROM t WHERE id > 0";
             let found = rows(node, sql, level).await.unwrap();
-            assert_eq!(found, [[Value::Integer(ROWS), Value::Integer(0)]]);
+            assert_eq!(found, [[Value::Integer(count), Value::Integer(0)]]);
         }
     }
-}
-
-fn simulated(story: impl AsyncFnOnce()) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
-    runtime.block_on(Box::pin(story()));
 }
 
 /// Has the cluster elect until `wanted` leads.
@@ -251,7 +156,7 @@ fn a_node_that_differs_is_found_and_repaired() {
     for (sick, leader) in [(0, 0), (1, 1), (0, 1), (1, 2), (2, 0)] {
         simulated(async || {
             let mut world = World::begin(11);
-            world.filled().await;
+            world.filled(ROWS).await;
             alter(&world.disks[sick]);
             let nodes = world.start().await;
             for node in &nodes {
@@ -267,7 +172,7 @@ fn a_node_that_differs_is_found_and_repaired() {
                 .await;
             }
             healed(&nodes, sick).await;
-            agree(&nodes).await;
+            agree(&nodes, ROWS).await;
         });
     }
 }
@@ -278,7 +183,7 @@ fn a_node_with_a_rotten_page_is_repaired() {
     for sick in 0..3 {
         simulated(async || {
             let mut world = World::begin(12);
-            world.filled().await;
+            world.filled(ROWS).await;
             rot(&world.disks[sick]);
             let nodes = world.start().await;
             for node in &nodes {
@@ -287,7 +192,7 @@ fn a_node_with_a_rotten_page_is_repaired() {
             let all = "SELECT count(*), count(text) FROM t";
             assert_eq!(rows(&nodes[sick], all, ReadLevel::None).await, None);
             healed(&nodes, sick).await;
-            agree(&nodes).await;
+            agree(&nodes, ROWS).await;
         });
     }
 }
@@ -297,7 +202,7 @@ fn a_node_with_a_rotten_page_is_repaired() {
 fn what_a_node_was_found_guilty_of_outlives_it() {
     simulated(async || {
         let mut world = World::begin(13);
-        world.filled().await;
+        world.filled(ROWS).await;
         let sick = 1;
         rot(&world.disks[sick]);
         let nodes = world.start().await;
@@ -321,7 +226,7 @@ fn what_a_node_was_found_guilty_of_outlives_it() {
         let nodes = world.start().await;
         assert_eq!(rows(&nodes[sick], "SELECT 1", ReadLevel::None).await, None);
         healed(&nodes, sick).await;
-        agree(&nodes).await;
+        agree(&nodes, ROWS).await;
         assert!(!is_marked(&world.disks[sick]));
     });
 }
