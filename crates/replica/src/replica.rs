@@ -94,6 +94,7 @@ impl Replica {
         let side = Side {
             core: finished.end.side,
             mode: finished.mode,
+            ..Side::default()
         };
         let anchor = finished.anchor;
         self.store.finish(Finish {

@@ -149,6 +149,7 @@ impl Sink {
         let side = Side {
             core: self.end.side.clone(),
             mode: head.mode.clone(),
+            ..Side::default()
         };
         let (pages, checksum) = (head.pages, head.checksum);
         let end = InstallEnd {

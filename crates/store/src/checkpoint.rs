@@ -1,7 +1,7 @@
 //! Bringing an entry end into the base file.
 //!
 //! ```text
-//!   room ─► journal … ─► synced: it is the checkpoint ─► base … ─► sums ─► position ─► journal gone
+//!   room ─► table … ─► journal … ─► synced: it is the checkpoint ─► base … ─► sums ─► position ─► journal gone
 //! ```
 //!
 //! The crash argument. Before the journal is complete and synced, nothing of the old base was touched: a
@@ -20,6 +20,7 @@ use crate::chain::{Link, Place};
 use crate::generation::{Generation, numbers};
 use crate::journal::{Head, JournalWriter};
 use crate::pins::PinKind;
+use crate::table::{self, TableFile, TableWriter};
 use crate::{EntryEnd, Image, PageNumber, StoreError, Version, page_hash};
 use sqlrep_disk::{Disk, OpenMode};
 use std::sync::atomic::Ordering;
@@ -42,6 +43,8 @@ pub(crate) enum CheckpointSeat {
 pub(crate) struct Work {
     end: Arc<EntryEnd>,
     pages: Vec<PageNumber>,
+    /// The file of the new position's table, once it is written.
+    table: Option<TableFile>,
     phase: Phase,
     /// Bytes that counted as dirty when it began.
     dirty_bytes: u64,
@@ -51,6 +54,7 @@ pub(crate) struct Work {
 
 enum Phase {
     Room,
+    Table(Box<TableWriter>),
     Journal {
         writer: Box<JournalWriter>,
         next: usize,
@@ -167,6 +171,7 @@ impl Work {
         Self {
             end,
             pages,
+            table: None,
             phase: Phase::Room,
             dirty_bytes,
             entries,
@@ -177,6 +182,7 @@ impl Work {
     fn step(&mut self, generation: &Generation, disk: &dyn Disk) -> Result<bool, StoreError> {
         match &mut self.phase {
             Phase::Room => self.room(generation, disk)?,
+            Phase::Table(_) => self.table(generation, disk)?,
             Phase::Journal { .. } => self.journal(generation, disk)?,
             Phase::Base { next } => {
                 let next = *next;
@@ -186,6 +192,7 @@ impl Work {
             Phase::Position => self.position(generation)?,
             Phase::Drop => {
                 disk.remove(&journal_path(&generation.folder))?;
+                table::remove_others(disk, &generation.folder, self.table)?;
                 disk.sync_dir(&generation.folder)?;
                 self.done(generation);
                 return Ok(true);
@@ -194,11 +201,16 @@ impl Work {
         Ok(false)
     }
 
-    /// Finds out whether there is room before anything depends on it, and begins the journal. Removing what an
-    /// earlier one left is durable before a new one may exist (safety rule 2).
+    /// Finds out whether there is room before anything depends on it, and begins the table, if it isn't the one that is on
+    /// disk, or the journal. Removing what an earlier one left is durable before a new one may exist (safety rule 2).
     fn room(&mut self, generation: &Generation, disk: &dyn Disk) -> Result<(), StoreError> {
         let path = journal_path(&generation.folder);
         disk.remove(&path)?;
+        let (durable, file) = {
+            let state = generation.state();
+            (state.durable.clone(), state.table)
+        };
+        table::remove_others(disk, &generation.folder, file)?;
         disk.sync_dir(&generation.folder)?;
         generation
             .base
@@ -206,11 +218,45 @@ impl Work {
         generation
             .sums_file
             .preallocate(u64::from(self.end.pages.0) * 8)?;
+        let new = &self.end.side.table;
+        if new.is(&durable.side.table) {
+            self.table = file;
+            return self.begin_journal(generation, disk);
+        }
+        if new.encoder().is_none() {
+            self.table = None;
+            return self.begin_journal(generation, disk);
+        }
+        let index = self.end.position.expect("an end with a table").index;
+        let writer = TableWriter::begin(disk, &generation.folder, index, new)?;
+        self.phase = Phase::Table(Box::new(writer));
+        Ok(())
+    }
+
+    /// Writes the table; whole and durable with its name, before the journal may name it.
+    fn table(&mut self, generation: &Generation, disk: &dyn Disk) -> Result<(), StoreError> {
+        let Phase::Table(writer) = &mut self.phase else {
+            unreachable!("only the table's phase comes here")
+        };
+        let Some(file) = writer.step()? else {
+            return Ok(());
+        };
+        disk.sync_dir(&generation.folder)?;
+        self.table = Some(file);
+        self.begin_journal(generation, disk)
+    }
+
+    fn begin_journal(
+        &mut self,
+        generation: &Generation,
+        disk: &dyn Disk,
+    ) -> Result<(), StoreError> {
+        let path = journal_path(&generation.folder);
         let from = generation.state().durable.position;
         let pages = u32::try_from(self.pages.len()).expect("SQLite has at most 2^32 pages");
         let head = Head {
             from,
-            record: generation.record(&self.end),
+            record: generation.record(&self.end, self.table),
             pages,
         };
         let file = disk.open(&path, OpenMode::New)?;
@@ -324,7 +370,7 @@ impl Work {
     }
 
     fn position(&mut self, generation: &Generation) -> Result<(), StoreError> {
-        let record = generation.record(&self.end).encode();
+        let record = generation.record(&self.end, self.table).encode();
         generation
             .slots
             .lock()
@@ -332,6 +378,7 @@ impl Work {
             .record(&record)?;
         let mut state = generation.state();
         state.durable = self.end.clone();
+        state.table = self.table;
         state.entries = state.entries.saturating_sub(self.entries);
         self.phase = Phase::Drop;
         Ok(())

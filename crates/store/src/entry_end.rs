@@ -1,19 +1,21 @@
 //! The state of a database right behind one log entry.
 
-use crate::{Checksum, PageCount, Position, Version};
+use crate::{Checksum, PageCount, Position, Table, Version};
 use bytes::Bytes;
 
-/// Replicated state beside the pages, opaque here: `core`'s part and the mode's.
+/// Replicated state beside the pages, opaque here: `core`'s part and the mode's, and a table that may be large.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Side {
-    /// Membership, keys, settings.
+    /// Membership, settings.
     pub core: Bytes,
     /// Stamp, tail, last rowid.
     pub mode: Bytes,
+    /// Keys; a file of its own.
+    pub table: Table,
 }
 
 impl Side {
-    /// Both parts together.
+    /// The parts that stand in the position record.
     pub(crate) fn bytes(&self) -> usize {
         self.core.len() + self.mode.len()
     }

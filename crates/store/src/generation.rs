@@ -19,9 +19,10 @@ use crate::pins::Pins;
 use crate::position::Record;
 use crate::slots::Slots;
 use crate::spill::Spill;
+use crate::table::TableFile;
 use crate::{
     Change, Checksum, EntryEnd, Finish, Image, PageCount, PageNumber, PageSize, Side, StoreError,
-    Version, page_hash,
+    Table, Version, page_hash,
 };
 use sqlrep_disk::File;
 use std::collections::{BTreeMap, VecDeque};
@@ -68,6 +69,8 @@ pub(crate) struct State {
     pub(crate) committed: Arc<EntryEnd>,
     pub(crate) anchor: Arc<EntryEnd>,
     pub(crate) durable: Arc<EntryEnd>,
+    /// The file of its table.
+    pub(crate) table: Option<TableFile>,
     /// By log index, oldest first.
     checksums: VecDeque<(u64, Checksum)>,
     /// Entry ends since the durable position.
@@ -103,6 +106,7 @@ impl Generation {
             committed: end.clone(),
             anchor: end.clone(),
             durable: end,
+            table: record.table,
             checksums: record
                 .position
                 .map(|at| (at.index, record.checksum))
@@ -489,7 +493,7 @@ impl Generation {
     }
 
     /// What `main.position` will say of `end`.
-    pub(crate) fn record(&self, end: &EntryEnd) -> Record {
+    pub(crate) fn record(&self, end: &EntryEnd, table: Option<TableFile>) -> Record {
         Record {
             generation: self.number,
             position: end.position,
@@ -499,7 +503,9 @@ impl Generation {
             side: Side {
                 core: end.side.core.clone(),
                 mode: end.side.mode.clone(),
+                table: Table::default(),
             },
+            table,
         }
     }
 }

@@ -6,6 +6,7 @@
 use crate::current::folder;
 use crate::position::{Record, SIDE_BYTES_MAX, SLOTS};
 use crate::slots::Slots;
+use crate::table;
 use crate::{Checksum, PageCount, PageNumber, PageSize, Position, Side, StoreError, page_hash};
 use sqlrep_disk::{Disk, File, OpenMode};
 use std::sync::Arc;
@@ -69,6 +70,7 @@ impl Installer {
             pages: end.pages,
             checksum: end.checksum,
             side: end.side,
+            table: None,
         };
         Ok(Self {
             disk,
@@ -162,7 +164,7 @@ impl Installer {
         Ok(())
     }
 
-    fn write_rest(&self) -> Result<(), StoreError> {
+    fn write_rest(&mut self) -> Result<(), StoreError> {
         let sums = self
             .disk
             .open(&format!("{}/main.sums", self.folder), OpenMode::New)?;
@@ -173,6 +175,9 @@ impl Installer {
             .collect();
         sums.write_at(0, &bytes)?;
         sums.sync()?;
+        let index = self.record.position.map_or(0, |position| position.index);
+        let table = &self.record.side.table;
+        self.record.table = table::write(&*self.disk, &self.folder, index, table)?;
         let path = format!("{}/main.position", self.folder);
         let file = self.disk.open(&path, OpenMode::New)?;
         Slots::create(SLOTS, file, path)?.record(&self.record.encode())?;

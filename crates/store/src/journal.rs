@@ -101,7 +101,7 @@ impl JournalWriter {
 /// What a journal file turned out to be.
 pub(crate) enum Found {
     /// Whole: it is the checkpoint.
-    Whole(JournalReader),
+    Whole(Box<JournalReader>),
     /// Written in part, when the power went: it never was a checkpoint.
     Torn,
     /// Of another generation: never to be read.
@@ -158,7 +158,7 @@ impl JournalReader {
             index: long(32),
         });
         let first_page_at = HEAD_BYTES as u64 + record_bytes;
-        Ok(Found::Whole(Self {
+        Ok(Found::Whole(Box::new(Self {
             file,
             head: Head {
                 from,
@@ -166,7 +166,7 @@ impl JournalReader {
                 pages,
             },
             first_page_at,
-        }))
+        })))
     }
 
     /// The page in place `at`, with its image.

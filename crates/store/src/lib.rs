@@ -9,6 +9,7 @@
 //!  db/<generation>/main.db       the user's database, exact at the position
 //!  db/<generation>/main.position the position and everything replicated beside the pages (two slots)
 //!  db/<generation>/main.sums     8 bytes per page: its xxh3, little-endian; the lock page has 0
+//!  db/<generation>/main.keys.N   the large part of what is replicated beside the pages, if there is one
 //!  db/<generation>/main.journal  only during a checkpoint
 //! ```
 //!
@@ -45,6 +46,7 @@ mod position;
 mod slots;
 mod spill;
 mod store;
+mod table;
 
 pub use checkpoint::{Checkpoint, Progress};
 pub use entry_end::{EntryEnd, Side};
@@ -53,3 +55,4 @@ pub use ids::{Checksum, Image, PageCount, PageNumber, PageSize, Position, Versio
 pub use install::{InstallEnd, Installer};
 pub use pins::PinKind;
 pub use store::{Change, Due, Finish, Options, Pin, Stats, Store};
+pub use table::{EncodeTable, Table, TableChunks};

@@ -9,6 +9,7 @@ use crate::journal::{Found, JournalReader};
 use crate::position::{Record, SLOTS};
 use crate::slots::Slots;
 use crate::spill::Spill;
+use crate::table;
 use crate::{Checksum, Options, PageCount, PageSize, Side, StoreError, page_hash};
 use sqlrep_disk::{Disk, DiskError, File, OpenMode};
 use std::sync::Arc;
@@ -59,6 +60,7 @@ fn create_first(options: &Options, current: &mut Current) -> Result<u64, StoreEr
         pages: PageCount(0),
         checksum: Checksum(0),
         side: Side::default(),
+        table: None,
     };
     create_files(disk, &record)?;
     current.switch(FIRST)?;
@@ -142,6 +144,8 @@ pub(crate) fn open_generation(
     let base = disk.open(&format!("{at}/main.db"), OpenMode::Existing)?;
     let sums_file = disk.open(&format!("{at}/main.sums"), OpenMode::Existing)?;
     recover(disk, &at, &mut record, &mut slots, (&*base, &*sums_file))?;
+    record.side.table = table::read(disk, &at, record.table)?;
+    table::remove_others(disk, &at, record.table)?;
     let sums = check_sums(&at, &record, &*base, &*sums_file)?;
     let spill = format!("tmp/spill-{number}");
     let spill = Spill::create(disk, spill, record.page_size, options.spill_bytes_max)?;

@@ -9,8 +9,9 @@
 use sqlrep_disk::{Disk, SimulatedDisk};
 use sqlrep_store::{
     Change, Checksum, EntryEnd, Finish, Image, InstallEnd, Options, PageCount, PageNumber,
-    PageSize, Pin, PinKind, Position, Progress, Side, Store, StoreError, Version, page_hash,
+    PageSize, Pin, PinKind, Position, Progress, Side, Store, StoreError, Table, Version, page_hash,
 };
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -59,7 +60,24 @@ pub(crate) fn side(index: u64) -> Side {
     Side {
         core: format!("core {index}").into(),
         mode: format!("mode {index}").into(),
+        table: table(index),
     }
+}
+
+/// Twelve entries in a row share one, as entries without keys do; the very first have none.
+fn table(index: u64) -> Table {
+    thread_local! {
+        static SHARED: RefCell<BTreeMap<u64, Table>> = const { RefCell::new(BTreeMap::new()) };
+    }
+    let content = |shared: u64| match shared {
+        0 => Table::default(),
+        _ => Table::of(format!("table {shared} ").repeat(40).into()),
+    };
+    let shared = (index + 8) / 12;
+    SHARED.with_borrow_mut(|tables| {
+        let table = tables.entry(shared).or_insert_with(|| content(shared));
+        table.clone()
+    })
 }
 
 pub(crate) fn checksum(pages: &Pages) -> Checksum {
