@@ -6,8 +6,8 @@ use bytes::Bytes;
 use sqlrep_core::memory::{MemoryLog, Switchboard};
 use sqlrep_core::{
     Applied, ClusterId, Committed, DirectoryId, EntryEnd, EntryId, Epoch, EpochId, Genesis,
-    Interrupt, MachineError, Member, NoPeerService, NodeId, Parts, Peer, ReadBound, ReadLevel,
-    Retry, Route, Settings, SnapshotSink, SnapshotSource, StateMachine, Step, Which,
+    Interrupt, KeyLimits, MachineError, Member, NoPeerService, NodeId, Parts, Peer, ReadBound,
+    ReadLevel, Retry, Route, Settings, SnapshotSink, SnapshotSource, StateMachine, Step, Which,
 };
 use sqlrep_env::Env;
 use std::collections::BTreeMap;
@@ -193,6 +193,7 @@ async fn start(
             settings: Bytes::new(),
         }),
         env: Env::inline(node.get()),
+        keys: KeyLimits::default(),
         settings: Settings::fast(),
     };
     Ok(Member::start(parts).await?)

@@ -43,10 +43,15 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Bytes {
 pub(crate) fn encode_with_body<T: Serialize>(value: &T, body: &[u8]) -> Bytes {
     let mut bytes = Vec::with_capacity(64 + body.len());
     bytes.push(FORMAT);
-    bincode::serde::encode_into_std_write(value, &mut bytes, bincode::config::standard())
-        .expect("our own types have an encoding, and memory takes any bytes");
+    append(&mut bytes, value);
     bytes.extend_from_slice(body);
     bytes.into()
+}
+
+/// Adds `value` without a format byte: one of many that share one.
+pub(crate) fn append<T: Serialize>(bytes: &mut Vec<u8>, value: &T) {
+    bincode::serde::encode_into_std_write(value, bytes, bincode::config::standard())
+        .expect("our own types have an encoding, and memory takes any bytes");
 }
 
 /// Reads a value back that is all there is in `bytes`.
@@ -64,9 +69,14 @@ pub(crate) fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usi
     if format != FORMAT {
         return Err(CodecError::Format(format));
     }
-    let config = bincode::config::standard().with_limit::<DECODED_BYTES_MAX>();
-    let (value, read) = bincode::serde::decode_from_slice(rest, config)?;
+    let (value, read) = read(rest)?;
     Ok((value, read + 1))
+}
+
+/// Reads back what [`append`] wrote to the front of `bytes`; with it, where it ends.
+pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), CodecError> {
+    let config = bincode::config::standard().with_limit::<DECODED_BYTES_MAX>();
+    Ok(bincode::serde::decode_from_slice(bytes, config)?)
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ pub mod conformance;
 mod entry;
 mod error;
 mod ids;
+mod key_table;
 mod log_store;
 mod member;
 pub mod memory;
@@ -41,10 +42,12 @@ mod transport;
 pub use entry::{Entry, Payload, Vote};
 pub use error::MemberError;
 pub use ids::{ClusterId, DirectoryId, EntryId, LogIndex, NodeId, OutOfRange, Peer, Term};
+pub use key_table::{EncodeTable, KeyTable, TableChunks};
 pub use log_store::{Done, LogState, LogStore, StorageError};
 pub use member::{
-    AskError, BootstrapPlan, Cluster, ClusterMember, Counts, Entered, Genesis, Member,
-    MemberStatus, NoPeerService, Parts, PeerService, ReadPermit, Role, Route, Status, Written,
+    AskError, BootstrapPlan, Cluster, ClusterMember, Counts, Entered, Genesis, IdempotencyKey,
+    KeyLimits, Member, MemberStatus, NoKey, NoPeerService, Parts, PeerService, ReadPermit, Role,
+    Route, Status, Written,
 };
 pub use outcome::{ReadBound, ReadError, ReadLevel, WriteError};
 pub use settings::Settings;

@@ -1,6 +1,6 @@
 //! What a client is told of a write or a read that gave no reply, and what a read may ask for.
 
-use crate::{ClusterId, LogIndex, NodeId, Retry};
+use crate::{ClusterId, EntryId, LogIndex, NodeId, Retry};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -46,6 +46,12 @@ pub enum WriteError {
     /// The idempotency key was used for another request.
     #[error("the idempotency key belongs to another request")]
     KeyReused,
+    /// It was done, and what a repeated request is told of it wasn't kept (safety rule 29).
+    #[error("done at index {}, reply not kept", at.index)]
+    ReplyNotKept {
+        /// The entry that did it.
+        at: EntryId,
+    },
     /// It may have been done, or may still be.
     #[error("the outcome is unknown: {cause}")]
     Unknown {
@@ -76,7 +82,10 @@ impl WriteError {
             | Self::Conflict
             | Self::Stopped => Retry::Safe,
             Self::KeyExpired | Self::Unknown { .. } => Retry::Ambiguous,
-            Self::TooLarge { .. } | Self::KeyReused | Self::Unsupported { .. } => Retry::Useless,
+            Self::TooLarge { .. }
+            | Self::KeyReused
+            | Self::ReplyNotKept { .. }
+            | Self::Unsupported { .. } => Retry::Useless,
         }
     }
 }

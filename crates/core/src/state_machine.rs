@@ -7,7 +7,7 @@
 //!    └ statement: encodes                      page, own set: nothing   └ one entry end with its side state
 //! ```
 
-use crate::{EntryId, LogIndex, NodeId, Retry, Term, WriteError};
+use crate::{EntryId, KeyTable, LogIndex, NodeId, Retry, Term, WriteError};
 use bytes::Bytes;
 use std::error::Error;
 use std::sync::Arc;
@@ -102,13 +102,15 @@ pub enum Which {
     Newest,
 }
 
-/// An entry end: the last entry and `core`'s side state of it (membership, settings). `id` is none before the first entry.
+/// An entry end: the last entry and `core`'s side state of it. `id` is none before the first entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EntryEnd {
     /// Last applied entry.
     pub id: Option<EntryId>,
-    /// Opaque to the state machine; kept and restored with this very state (safety rule 5).
+    /// Members and settings. Opaque to the state machine; kept and restored with this very state (safety rule 5).
     pub side: Bytes,
+    /// Idempotency keys: as opaque, and as closely kept; encoded only where this end is written or sent.
+    pub keys: KeyTable,
 }
 
 /// A failure of this node alone: disk, memory, corruption. No answer may be derived from it (safety rule 36).
@@ -200,6 +202,12 @@ pub trait StateMachine: Send + Sync + 'static {
     /// As [`decode_request`](Self::decode_request).
     fn decode_reply(&self, bytes: &[u8]) -> Result<Self::Reply, MachineError>;
 
+    /// What retries of a keyed request get (safety rule 29); none if this reply isn't kept, one with rows perhaps. It is
+    /// replicated state: equal on every node that executed the request.
+    fn key_reply(&self, reply: &Self::Reply) -> Option<Bytes> {
+        Some(self.encode_reply(reply))
+    }
+
     /// Begins an epoch on the applied end; the previous one has been dropped.
     fn lead(&self, epoch: EpochId) -> (Self::Epoch, Box<dyn Interrupt>);
 
@@ -237,7 +245,7 @@ pub trait StateMachine: Send + Sync + 'static {
     /// Node-local.
     fn snapshot(&self, which: Which) -> Result<Option<Self::Source>, MachineError>;
 
-    /// Begins to receive one that will show `end`.
+    /// Begins to receive one that will show `end`, whose keys come with its chunks.
     ///
     /// # Errors
     ///
@@ -294,7 +302,7 @@ pub trait StateMachine: Send + Sync + 'static {
     }
 }
 
-/// A pinned state, read chunk by chunk.
+/// A pinned state with the keys of its end, read chunk by chunk.
 pub trait SnapshotSource: Send + Sync + 'static {
     /// What it shows.
     fn end(&self) -> EntryEnd;
@@ -309,7 +317,7 @@ pub trait SnapshotSource: Send + Sync + 'static {
 
 /// A state under way; dropping it removes what was received.
 pub trait SnapshotSink: Send + Sync + 'static {
-    /// What it will show.
+    /// What it will show; its keys once it is complete.
     fn end(&self) -> EntryEnd;
 
     /// Takes the next chunk.

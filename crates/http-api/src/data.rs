@@ -90,6 +90,7 @@ async fn write(
     let transaction = request.transaction;
     let options = WriteOptions {
         wait_max: call.params.duration("timeout"),
+        ..WriteOptions::default()
     };
     let answer = match front.api.database.execute(request, options).await {
         Ok(answer) => answer,

@@ -183,12 +183,16 @@ impl<M: SqlMachine> Database for Front<M> {
         }
         let wait_max = options.wait_max.unwrap_or(WRITE_WAIT_MAX);
         let since = self.env.clock.now();
-        let written = self.member.write(request, Route::Forward, wait_max).await?;
+        let written = self
+            .member
+            .write_keyed(request, options.key, Route::Forward, wait_max)
+            .await?;
         self.writes.observe(self.env.clock.now().since(since));
         Ok(Answer {
             reply: written.reply,
             entry: Some(written.at),
             served_by: self.address(written.by),
+            replayed: written.replayed,
         })
     }
 
@@ -208,6 +212,7 @@ impl<M: SqlMachine> Database for Front<M> {
             reply,
             entry,
             served_by,
+            replayed: false,
         })
     }
 

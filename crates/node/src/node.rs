@@ -10,7 +10,9 @@
 
 use crate::front::Front;
 use crate::{Failure, NodeError, NodeOptions};
-use sqlrep_core::{LogStore, MemberError, NodeId, ReadError, StateMachine, WriteError};
+use sqlrep_core::{
+    IdempotencyKey, LogStore, MemberError, NodeId, ReadError, StateMachine, WriteError,
+};
 use sqlrep_env::{Actor, Env};
 use sqlrep_raft_log::RaftLog;
 use sqlrep_replica::{LocalReader, Replica};
@@ -129,6 +131,23 @@ impl Node {
     /// As there.
     pub async fn execute(&self, request: Request) -> Result<Answer, WriteError> {
         self.front.execute(request, WriteOptions::default()).await
+    }
+
+    /// Replicates a request under a key: sent again with it, by any node, it is done once and answered alike.
+    ///
+    /// # Errors
+    ///
+    /// As [`execute`](Self::execute).
+    pub async fn execute_once(
+        &self,
+        request: Request,
+        key: IdempotencyKey,
+    ) -> Result<Answer, WriteError> {
+        let options = WriteOptions {
+            key: Some(key),
+            ..WriteOptions::default()
+        };
+        self.front.execute(request, options).await
     }
 
     /// Runs a query; see [`Database::query`].

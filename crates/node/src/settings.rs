@@ -9,6 +9,7 @@
 use crate::NodeError;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use sqlrep_core::KeyLimits;
 use sqlrep_sql::SqlSettings;
 use std::collections::BTreeMap;
 
@@ -19,9 +20,25 @@ pub struct ClusterSettings {
     pub page_bytes: u32,
     /// The largest request in bytes: text and values.
     pub request_bytes_max: u64,
+    /// So many entries at least an idempotency key is kept; more lets clients retry later.
+    #[serde(default = "key_retention_entries")]
+    pub key_retention_entries: u64,
+    /// And longer, as long as all keys with their replies take no more than so many bytes. Where the entries of the
+    /// retention have keys for four times as many, further ones are refused for the time being.
+    #[serde(default = "key_table_bytes")]
+    pub key_table_bytes: u64,
     /// What SQL may do.
     #[serde(flatten)]
     pub sql: SqlSettings,
+}
+
+/// Of a cluster that was formed before there were keys, too.
+fn key_retention_entries() -> u64 {
+    KeyLimits::default().retention_entries
+}
+
+fn key_table_bytes() -> u64 {
+    KeyLimits::default().table_bytes
 }
 
 impl Default for ClusterSettings {
@@ -29,6 +46,8 @@ impl Default for ClusterSettings {
         Self {
             page_bytes: 4096,
             request_bytes_max: 8 << 20,
+            key_retention_entries: key_retention_entries(),
+            key_table_bytes: key_table_bytes(),
             sql: SqlSettings::default(),
         }
     }
@@ -104,9 +123,24 @@ impl ClusterSettings {
                 format!("request_bytes_max can't be {bytes}: it lies between 1024 and 16777216");
             return Err(NodeError::refused(what));
         }
+        let bytes = self.key_table_bytes;
+        if !(64 << 10..=256 << 20).contains(&bytes) {
+            let what =
+                format!("key_table_bytes can't be {bytes}: it lies between 65536 and 268435456");
+            return Err(NodeError::refused(what));
+        }
         self.sql
             .check()
             .map_err(|error| NodeError::refused(error.to_string()))
+    }
+
+    /// How long idempotency keys are kept.
+    #[must_use]
+    pub fn keys(&self) -> KeyLimits {
+        KeyLimits {
+            retention_entries: self.key_retention_entries,
+            table_bytes: self.key_table_bytes,
+        }
     }
 
     /// As bytes.
@@ -207,6 +241,9 @@ mod tests {
             ("foreign_keys", "3"),
             ("foreign_keys", "yes"),
             ("request_bytes_max", "0"),
+            ("key_table_bytes", "1"),
+            ("key_table_bytes", "268435457"),
+            ("key_retention_entries", "-1"),
             ("steps_max", "-1"),
         ] {
             let error = ClusterSettings::default().with(&values(name, value));

@@ -99,6 +99,7 @@ fn parts(
             cluster: identity.proposed,
             settings: identity.settings.encode().into(),
         }),
+        keys: identity.settings.keys(),
         env: opened.env.clone(),
         settings: options.settings(),
     }

@@ -1,4 +1,4 @@
-//! The chunks of a snapshot on the wire: one head, then pages in order.
+//! The chunks of a snapshot on the wire: one head, the table of keys in parts if there is one, then pages in order.
 //!
 //! All numbers are little-endian. A chunk is at most [`CHUNK_BYTES_MAX`] long and ends with xxh3 over what
 //! stands before, so that damage is found before a page of it is kept; the whole is proven by the database checksum.
@@ -8,13 +8,23 @@
 //! | offset | size | field |
 //! | ---: | ---: | --- |
 //! | 0 | 1 | format version, 1 |
-//! | 1 | 1 | kind, 0 |
+//! | 1 | 1 | kind: 0, or 2 if there is a table |
 //! | 2 | 2 | database id, 0 = `main` |
 //! | 4 | 4 | page size in bytes |
 //! | 8 | 4 | pages |
 //! | 12 | 8 | checksum of the database |
-//! | 20 | n | the mode's side state |
-//! | 20+n | 8 | xxh3 |
+//! | 20 | 8 | only for kind 2: bytes of the table |
+//! | | n | the mode's side state |
+//! | end | 8 | xxh3 |
+//!
+//! Table:
+//!
+//! | offset | size | field |
+//! | ---: | ---: | --- |
+//! | 0 | 1 | format version, 1 |
+//! | 1 | 1 | kind, 3 |
+//! | 2 | n | the next part of it |
+//! | end | 8 | xxh3 |
 //!
 //! Pages:
 //!
@@ -35,8 +45,16 @@ pub(crate) const CHUNK_BYTES_MAX: usize = 256 << 10;
 const FORMAT: u8 = 1;
 const HEAD: u8 = 0;
 const PAGES: u8 = 1;
+const HEAD_WITH_TABLE: u8 = 2;
+const TABLE: u8 = 3;
 const HEAD_BYTES: usize = 20;
 const HASH_BYTES: usize = 8;
+
+/// A part of a table that fits a chunk.
+pub(crate) const TABLE_PART_BYTES_MAX: usize = CHUNK_BYTES_MAX - 2 - HASH_BYTES;
+
+/// No table is longer: four times the largest setting of its share, and a margin.
+pub(crate) const TABLE_BYTES_MAX: u64 = 2 << 30;
 
 /// What a snapshot says of itself before its pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +62,8 @@ pub(crate) struct Head {
     pub(crate) page_size: PageSize,
     pub(crate) pages: PageCount,
     pub(crate) checksum: Checksum,
+    /// Of the table that comes before the pages.
+    pub(crate) table_bytes: u64,
     /// The mode's part of the side state.
     pub(crate) mode: Bytes,
 }
@@ -52,20 +72,35 @@ pub(crate) struct Head {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Chunk<'a> {
     Head(Head),
+    /// A part of the table.
+    Table(&'a [u8]),
     /// Whole images behind their numbers, as [`pages_of`] takes them apart.
     Pages(&'a [u8]),
 }
 
 /// Encodes a head. The mode's side state is a few dozen bytes in both modes, asserted to fit a chunk.
 pub(crate) fn encode_head(head: &Head) -> Bytes {
-    let mut out = BytesMut::with_capacity(HEAD_BYTES + head.mode.len() + HASH_BYTES);
+    let mut out = BytesMut::with_capacity(HEAD_BYTES + 8 + head.mode.len() + HASH_BYTES);
+    let with_table = head.table_bytes > 0;
     out.put_u8(FORMAT);
-    out.put_u8(HEAD);
+    out.put_u8(if with_table { HEAD_WITH_TABLE } else { HEAD });
     out.put_u16_le(0);
     out.put_u32_le(head.page_size.bytes());
     out.put_u32_le(head.pages.0);
     out.put_u64_le(head.checksum.0);
+    if with_table {
+        out.put_u64_le(head.table_bytes);
+    }
     out.put_slice(&head.mode);
+    seal(out)
+}
+
+/// Encodes a part of the table, at most [`TABLE_PART_BYTES_MAX`] long.
+pub(crate) fn encode_table(part: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(2 + part.len() + HASH_BYTES);
+    out.put_u8(FORMAT);
+    out.put_u8(TABLE);
+    out.put_slice(part);
     seal(out)
 }
 
@@ -106,7 +141,9 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Chunk<'_>, String> {
         return Err("a chunk's hash differs".to_owned());
     }
     match body {
-        [FORMAT, HEAD, rest @ ..] => decode_head(rest).map(Chunk::Head),
+        [FORMAT, HEAD, rest @ ..] => decode_head(rest, false).map(Chunk::Head),
+        [FORMAT, HEAD_WITH_TABLE, rest @ ..] => decode_head(rest, true).map(Chunk::Head),
+        [FORMAT, TABLE, part @ ..] => Ok(Chunk::Table(part)),
         [FORMAT, PAGES, rest @ ..] => Ok(Chunk::Pages(rest)),
         [FORMAT, kind, ..] => Err(format!("a chunk of kind {kind}")),
         [format, ..] => Err(format!(
@@ -116,12 +153,17 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Chunk<'_>, String> {
     }
 }
 
-fn decode_head(rest: &[u8]) -> Result<Head, String> {
+fn decode_head(rest: &[u8], with_table: bool) -> Result<Head, String> {
     let short = || "a head that is cut short".to_owned();
     let (database, rest) = rest.split_first_chunk::<2>().ok_or_else(short)?;
     let (page_bytes, rest) = rest.split_first_chunk::<4>().ok_or_else(short)?;
     let (pages, rest) = rest.split_first_chunk::<4>().ok_or_else(short)?;
-    let (checksum, mode) = rest.split_first_chunk::<8>().ok_or_else(short)?;
+    let (checksum, rest) = rest.split_first_chunk::<8>().ok_or_else(short)?;
+    let (table_bytes, mode) = if with_table {
+        rest.split_first_chunk::<8>().ok_or_else(short)?
+    } else {
+        (&[0; 8], rest)
+    };
     if u16::from_le_bytes(*database) != 0 {
         return Err(format!("database {}", u16::from_le_bytes(*database)));
     }
@@ -130,6 +172,7 @@ fn decode_head(rest: &[u8]) -> Result<Head, String> {
         page_size: PageSize::new(page_bytes).ok_or(format!("a page size of {page_bytes} bytes"))?,
         pages: PageCount(u32::from_le_bytes(*pages)),
         checksum: Checksum(u64::from_le_bytes(*checksum)),
+        table_bytes: u64::from_le_bytes(*table_bytes),
         mode: Bytes::copy_from_slice(mode),
     })
 }
@@ -161,11 +204,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn head(mode: Vec<u8>) -> Head {
+    fn head(mode: Vec<u8>, table_bytes: u64) -> Head {
         Head {
             page_size: PageSize::new(4096).unwrap(),
             pages: PageCount(7),
             checksum: Checksum(0x0123_4567_89ab_cdef),
+            table_bytes,
             mode: mode.into(),
         }
     }
@@ -194,15 +238,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_head_comes_back(mode in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let head = head(mode);
+        fn a_head_comes_back(mode in proptest::collection::vec(any::<u8>(), 0..200), table_bytes in 0u64..3) {
+            let head = head(mode, table_bytes);
             let bytes = encode_head(&head);
             prop_assert_eq!(decode(&bytes), Ok(Chunk::Head(head)));
         }
 
         #[test]
         fn a_flipped_byte_is_found(at in 0usize..48, bits in 1u8..) {
-            let mut bytes = encode_head(&head(vec![1; 20])).to_vec();
+            let mut bytes = encode_head(&head(vec![1; 20], 0)).to_vec();
             let at = at % bytes.len();
             bytes[at] ^= bits;
             prop_assert!(decode(&bytes).is_err());

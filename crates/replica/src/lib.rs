@@ -31,8 +31,8 @@ pub use readers::{QueryJob, ReadDone, ReadOnlyJob, ReaderOptions, Readers, Reade
 pub use replica::{Finished, Replica};
 pub use snapshot::{Sink, Source};
 
-use sqlrep_core::{EntryId, LogIndex, Term};
-use sqlrep_store::Position;
+use sqlrep_core::{EntryEnd, EntryId, KeyTable, LogIndex, Term};
+use sqlrep_store::{Position, Table};
 
 /// The store's name for where an entry stands.
 #[must_use]
@@ -40,6 +40,20 @@ pub fn position(id: EntryId) -> Position {
     Position {
         term: id.term.0,
         index: id.index.0,
+    }
+}
+
+/// The store's form of `core`'s keys: the same encoder, so that what is shared stays shared.
+pub(crate) fn table(keys: &KeyTable) -> Table {
+    Table::new(keys.encoder().cloned())
+}
+
+/// What `core` is told of an entry end of the store.
+pub(crate) fn entry_end(end: &sqlrep_store::EntryEnd) -> EntryEnd {
+    EntryEnd {
+        id: end.position.map(entry_id),
+        side: end.side.core.clone(),
+        keys: KeyTable::new(end.side.table.encoder().cloned()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Entry ends, checkpoints and installs of one database.
 
 use crate::{
-    CheckpointPolicy, LocalReader, Pressure, ReplicaError, Sink, Source, entry_id, position,
+    CheckpointPolicy, LocalReader, Pressure, ReplicaError, Sink, Source, entry_end, position, table,
 };
 use bytes::Bytes;
 use sqlrep_core::{EntryEnd, EntryId, LogIndex, Which};
@@ -92,9 +92,9 @@ impl Replica {
             .version
             .unwrap_or_else(|| self.store.committed().version);
         let side = Side {
+            table: table(&finished.end.keys),
             core: finished.end.side,
             mode: finished.mode,
-            ..Side::default()
         };
         let anchor = finished.anchor;
         self.store.finish(Finish {
@@ -256,12 +256,5 @@ impl Replica {
         gathered.replay = Duration::ZERO;
         gathered.last_checkpoint = self.env.clock.now();
         Ok(())
-    }
-}
-
-fn entry_end(end: &sqlrep_store::EntryEnd) -> EntryEnd {
-    EntryEnd {
-        id: end.position.map(entry_id),
-        side: end.side.core.clone(),
     }
 }

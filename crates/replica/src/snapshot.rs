@@ -5,11 +5,11 @@
 //! removes that, and only [`Replica::install`](crate::Replica::install) makes it the live one (safety rule 3).
 
 use crate::chunk::{self, Chunk, Head};
-use crate::{ReplicaError, entry_id, position};
-use bytes::{BufMut, Bytes};
-use sqlrep_core::{EntryEnd, MachineError, SnapshotSink, SnapshotSource};
-use sqlrep_store::{InstallEnd, Installer, PageNumber, Pin, Side, Store};
-use std::sync::Arc;
+use crate::{ReplicaError, entry_end, position, table};
+use bytes::{BufMut, Bytes, BytesMut};
+use sqlrep_core::{EntryEnd, KeyTable, MachineError, SnapshotSink, SnapshotSource};
+use sqlrep_store::{InstallEnd, Installer, PageNumber, Pin, Side, Store, Table, TableChunks};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A pinned entry end on its way out.
 pub struct Source {
@@ -21,6 +21,10 @@ pub struct Source {
 struct Pages {
     pin: Pin,
     store: Arc<Store>,
+    /// Pieces of the key table that didn't go out yet; behind a lock only because a source is shared between threads.
+    table: Mutex<TableChunks>,
+    /// What of the last piece didn't fit.
+    left: Bytes,
     /// None until the head went out; then the next page.
     next: Option<u32>,
 }
@@ -28,10 +32,12 @@ struct Pages {
 impl Source {
     /// Sends what `pin` holds.
     pub(crate) fn of(store: Arc<Store>, pin: Pin) -> Self {
-        let end = entry_end(&pin);
+        let end = entry_end(pin.end());
         Self {
             end,
             pages: Some(Pages {
+                table: Mutex::new(pin.end().side.table.chunks()),
+                left: Bytes::new(),
                 pin,
                 store,
                 next: None,
@@ -42,14 +48,6 @@ impl Source {
     /// Describes an end whose pages are no longer at hand.
     pub(crate) fn description(end: EntryEnd) -> Self {
         Self { end, pages: None }
-    }
-}
-
-fn entry_end(pin: &Pin) -> EntryEnd {
-    let end = pin.end();
-    EntryEnd {
-        id: end.position.map(entry_id),
-        side: end.side.core.clone(),
     }
 }
 
@@ -73,9 +71,13 @@ impl Pages {
                 page_size: self.store.page_size(),
                 pages: end.pages,
                 checksum: end.checksum,
+                table_bytes: table_bytes(&end.side.table),
                 mode: end.side.mode.clone(),
             })));
         };
+        if let Some(part) = self.table_part() {
+            return Ok(Some(chunk::encode_table(&part)));
+        }
         let size = self.store.page_size();
         let (mut out, mut number, mut any) = (chunk::begin_pages(), first, false);
         let mut image = vec![0; size.bytes() as usize];
@@ -95,6 +97,22 @@ impl Pages {
     }
 }
 
+impl Pages {
+    /// The next part of the key table; none behind its end.
+    fn table_part(&mut self) -> Option<Bytes> {
+        let table = self.table.get_mut().unwrap_or_else(PoisonError::into_inner);
+        while self.left.is_empty() {
+            self.left = table.next()?;
+        }
+        let most = self.left.len().min(chunk::TABLE_PART_BYTES_MAX);
+        Some(self.left.split_to(most))
+    }
+}
+
+fn table_bytes(table: &Table) -> u64 {
+    table.chunks().map(|piece| piece.len() as u64).sum()
+}
+
 /// A state on its way in.
 pub struct Sink {
     end: EntryEnd,
@@ -104,9 +122,10 @@ pub struct Sink {
     state: Receiving,
 }
 
-/// Invariant: pages are taken only between the head and `complete`.
+/// Invariant: pages are taken only behind the head and the whole table, and before `complete`.
 enum Receiving {
     Nothing,
+    Table(Box<Head>, BytesMut),
     Pages(Installer),
     Complete(Installer),
 }
@@ -131,7 +150,9 @@ impl Sink {
     pub(crate) fn into_installer(self) -> Result<Installer, ReplicaError> {
         match self.state {
             Receiving::Complete(installer) => Ok(installer),
-            Receiving::Nothing | Receiving::Pages(_) => Err(damaged("it isn't complete")),
+            Receiving::Nothing | Receiving::Table(..) | Receiving::Pages(_) => {
+                Err(damaged("it isn't complete"))
+            }
         }
     }
 
@@ -145,11 +166,44 @@ impl Sink {
                 "pages of {theirs} bytes, this database has {ours}"
             )));
         }
+        if head.table_bytes > chunk::TABLE_BYTES_MAX {
+            let bytes = head.table_bytes;
+            return Err(damaged(format!("a table of {bytes} bytes")));
+        }
+        self.state = Receiving::Table(Box::new(head), BytesMut::new());
+        self.end_table()
+    }
+
+    /// Takes a part of the key table.
+    fn table(&mut self, part: &[u8]) -> Result<(), ReplicaError> {
+        match &mut self.state {
+            Receiving::Table(head, table)
+                if (table.len() + part.len()) as u64 <= head.table_bytes =>
+            {
+                table.extend_from_slice(part);
+                self.end_table()
+            }
+            _ => Err(damaged("a part of its table comes where none belongs")),
+        }
+    }
+
+    /// Behind the whole table come the pages.
+    fn end_table(&mut self) -> Result<(), ReplicaError> {
+        let (head, bytes) = match std::mem::replace(&mut self.state, Receiving::Nothing) {
+            Receiving::Table(head, table) if table.len() as u64 == head.table_bytes => {
+                (*head, table.freeze())
+            }
+            under_way => {
+                self.state = under_way;
+                return Ok(());
+            }
+        };
+        self.end.keys = KeyTable::new(Table::of(bytes).encoder().cloned());
         let id = self.end.id.ok_or_else(|| damaged("it shows no entry"))?;
         let side = Side {
             core: self.end.side.clone(),
             mode: head.mode.clone(),
-            ..Side::default()
+            table: table(&self.end.keys),
         };
         let (pages, checksum) = (head.pages, head.checksum);
         let end = InstallEnd {
@@ -166,6 +220,7 @@ impl Sink {
     fn take(&mut self, bytes: &[u8]) -> Result<(), ReplicaError> {
         match chunk::decode(bytes).map_err(damaged)? {
             Chunk::Head(head) => self.begin(head),
+            Chunk::Table(part) => self.table(part),
             Chunk::Pages(body) => {
                 let Receiving::Pages(installer) = &mut self.state else {
                     return Err(damaged("its pages come before its head or after its end"));
@@ -200,6 +255,7 @@ impl SnapshotSink for Sink {
                 self.state = Receiving::Complete(installer);
                 Ok(())
             }
+            Receiving::Table(..) => Err(damaged("it ended before its pages").into()),
             Receiving::Nothing | Receiving::Complete(_) => {
                 Err(damaged("it ended before its head").into())
             }

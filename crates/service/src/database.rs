@@ -1,7 +1,7 @@
 //! Reading and writing.
 
 use async_trait::async_trait;
-use sqlrep_core::{EntryId, ReadBound, ReadError, ReadLevel, WriteError};
+use sqlrep_core::{EntryId, IdempotencyKey, ReadBound, ReadError, ReadLevel, WriteError};
 use sqlrep_sql::{Begin, Reply, Request, Statement};
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use std::time::Duration;
 pub struct WriteOptions {
     /// How long the caller waits. None: 30 s. A request still unproposed then is certainly not done.
     pub wait_max: Option<Duration>,
+    /// Makes a repetition of the request known again: it is done once, and answered alike.
+    pub key: Option<IdempotencyKey>,
 }
 
 /// How a read is to be treated.
@@ -44,6 +46,8 @@ pub struct Answer {
     pub entry: Option<EntryId>,
     /// Raft address of the leader that answered, if this node forwarded.
     pub served_by: Option<String>,
+    /// Whether an earlier request under the same key did it: `entry` is where that stands.
+    pub replayed: bool,
 }
 
 /// A database of this cluster, whatever node and mode. Forwards to the leader where that is needed.

@@ -11,9 +11,10 @@ use sqlrep_core::{
     StateMachine, Which,
 };
 use sqlrep_replica::{Replica, ReplicaError, Sink, Source};
-use sqlrep_sql::{Reply, Request, SqlSettings, Writer};
+use sqlrep_sql::{Outcome, Reply, Request, SqlSettings, Writer, Written};
 use sqlrep_vfs::check_engine;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// A forwarded request or its reply is no longer: what one frame between nodes holds.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
@@ -93,6 +94,20 @@ impl StateMachine for StatementMachine {
 
     fn decode_reply(&self, bytes: &[u8]) -> Result<Reply, MachineError> {
         Ok(codec::decode::<_, MESSAGE_BYTES_MAX>(bytes).map_err(message)?)
+    }
+
+    /// Rows aren't kept, and how long a statement ran is no replicated state.
+    fn key_reply(&self, reply: &Reply) -> Option<Bytes> {
+        let kept = |outcome: &Outcome| match outcome {
+            Outcome::Written(written) => Some(Outcome::Written(Written {
+                took: Duration::ZERO,
+                ..written.clone()
+            })),
+            Outcome::Failed(error) => Some(Outcome::Failed(error.clone())),
+            Outcome::Rows(_) => None,
+        };
+        let outcomes = reply.outcomes.iter().map(kept).collect::<Option<_>>()?;
+        Some(self.encode_reply(&Reply { outcomes }))
     }
 
     fn lead(&self, _: EpochId) -> (StatementEpoch, Box<dyn Interrupt>) {

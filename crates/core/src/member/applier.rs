@@ -5,11 +5,13 @@
 //! Invariant 2: an entry at or below the state's own applied position is skipped (safety rule 16).
 
 use crate::codec::{self, CodecError};
-use crate::member::{Content, Envelope, Origin, Shared, Side};
+use crate::member::in_flight::{Done, Settled};
+use crate::member::keys::{Plan, Verdict};
+use crate::member::{Content, Envelope, Item, Keys, Origin, Shared, Side};
 use crate::raft::Members;
 use crate::{
-    Applied, Committed, Entry, EntryEnd, EntryId, MachineError, Mismatch, Payload, Retry,
-    SnapshotSink, StateMachine,
+    Applied, Committed, Entry, EntryEnd, EntryId, KeyTable, MachineError, Mismatch, Payload, Retry,
+    SnapshotSink, StateMachine, WriteError,
 };
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -21,6 +23,26 @@ pub(crate) struct Applier<M: StateMachine> {
     side: Arc<Side>,
     /// `side` as bytes.
     encoded: Bytes,
+    keys: Keys,
+    /// `keys` as the state keeps them.
+    table: KeyTable,
+}
+
+/// What `core` keeps of an entry end, read back.
+pub(crate) struct Begun {
+    pub id: Option<EntryId>,
+    pub side: Side,
+    pub keys: Keys,
+}
+
+impl Begun {
+    pub(crate) fn at(end: &EntryEnd) -> Result<Self, CodecError> {
+        Ok(Self {
+            id: end.id,
+            side: Side::open(&end.side)?,
+            keys: Keys::decode(&end.keys.bytes())?,
+        })
+    }
 }
 
 /// Entries that couldn't be applied; the first of them is why.
@@ -37,16 +59,27 @@ pub(crate) enum Halt {
 }
 
 /// A command's way back to its clients.
-struct Verdict<R> {
+struct Back<R> {
     origin: Origin,
     sequence: u64,
-    applied: Applied<R>,
+    settled: Settled<R>,
 }
 
-/// What an entry does before its end is finished.
+/// What an entry does before its end is finished; none: nothing of that kind.
 struct Prepared<R> {
     side: Option<Side>,
-    verdict: Option<Verdict<R>>,
+    keys: Option<Keys>,
+    back: Option<Back<R>>,
+}
+
+impl<R> Default for Prepared<R> {
+    fn default() -> Self {
+        Self {
+            side: None,
+            keys: None,
+            back: None,
+        }
+    }
 }
 
 fn malformed(error: CodecError) -> MachineError {
@@ -55,14 +88,15 @@ fn malformed(error: CodecError) -> MachineError {
 
 impl<M: StateMachine> Applier<M> {
     /// Begins at the state's applied end.
-    pub(crate) fn new(shared: Arc<Shared<M>>, end: &EntryEnd) -> Result<Self, CodecError> {
-        let side = Arc::new(Side::open(&end.side)?);
-        let encoded = codec::encode(&*side);
-        Ok(Self {
+    pub(crate) fn new(shared: Arc<Shared<M>>, begun: Begun) -> Self {
+        let Begun { side, keys, .. } = begun;
+        Self {
             shared,
-            side,
-            encoded,
-        })
+            encoded: codec::encode(&side),
+            side: Arc::new(side),
+            table: keys.shared(),
+            keys,
+        }
     }
 
     /// Applies `entries` in order.
@@ -95,20 +129,25 @@ impl<M: StateMachine> Applier<M> {
         if Some(entry.id) <= *self.shared.applied.borrow() {
             return Ok(());
         }
-        let Prepared { side, verdict } = self.prepare(entry)?;
+        let Prepared { side, keys, back } = self.prepare(entry)?;
         let encoded = side.as_ref().map(codec::encode);
+        let table = keys.as_ref().map(Keys::shared);
         let end = EntryEnd {
             id: Some(entry.id),
             side: encoded.clone().unwrap_or_else(|| self.encoded.clone()),
+            keys: table.clone().unwrap_or_else(|| self.table.clone()),
         };
         self.shared.machine.finish(end)?;
         if let (Some(side), Some(encoded)) = (side, encoded) {
             self.publish_side(side, encoded);
         }
+        if let (Some(keys), Some(table)) = (keys, table) {
+            self.publish_keys(keys, table);
+        }
         self.publish(entry.id);
-        if let Some(verdict) = verdict {
-            let table = &self.shared.in_flight;
-            table.settle(verdict.origin, verdict.sequence, entry.id, verdict.applied);
+        if let Some(back) = back {
+            let in_flight = &self.shared.in_flight;
+            in_flight.settle(back.origin, back.sequence, entry.id, back.settled);
         }
         if let Some(Mismatch {
             index,
@@ -125,28 +164,87 @@ impl<M: StateMachine> Applier<M> {
     }
 
     fn prepare(&self, entry: &Entry) -> Result<Prepared<M::Reply>, MachineError> {
-        let (mut side, mut verdict) = (None, None);
+        let mut prepared = Prepared::default();
         match &entry.payload {
             Payload::Blank => {}
-            Payload::Membership(bytes) => side = Some(self.with_members(entry.id, bytes)?),
+            Payload::Membership(bytes) => {
+                prepared.side = Some(self.with_members(entry.id, bytes)?);
+            }
             Payload::Command(bytes) => {
                 let (envelope, body) = Envelope::open(bytes).map_err(malformed)?;
                 match envelope.content {
-                    Content::Genesis { .. } => side = self.named(&envelope.content),
+                    Content::Genesis { .. } => prepared.side = self.named(&envelope.content),
                     Content::Barrier => {}
-                    Content::Requests { .. } => {
-                        let (id, body, skip) = (entry.id, &body, &[][..]);
-                        let applied = self.shared.machine.prepare(Committed { id, body, skip })?;
-                        verdict = Some(Verdict {
-                            origin: envelope.origin,
-                            sequence: envelope.sequence,
-                            applied,
+                    Content::Requests { items } => {
+                        let (origin, sequence) = (envelope.origin, envelope.sequence);
+                        let (keys, settled) = self.requests(entry.id, origin, &items, &body)?;
+                        prepared.keys = keys;
+                        prepared.back = Some(Back {
+                            origin,
+                            sequence,
+                            settled,
                         });
                     }
                 }
             }
         }
-        Ok(Prepared { side, verdict })
+        Ok(prepared)
+    }
+
+    /// Does what is new of an entry's requests; the keys behind it, if it has any, and what its clients are told.
+    fn requests(
+        &self,
+        id: EntryId,
+        origin: Origin,
+        items: &[Item],
+        body: &Bytes,
+    ) -> Result<(Option<Keys>, Settled<M::Reply>), MachineError> {
+        let (machine, limits) = (&self.shared.machine, self.shared.key_limits);
+        let plan = Plan::of(&self.keys, limits, id, items);
+        let skip = plan.skip();
+        let applied = machine.prepare(Committed {
+            id,
+            body,
+            skip: &skip,
+        })?;
+        let mut keys = self.keys.clone();
+        match &applied {
+            Applied::Replies(replies) => plan.record(&mut keys, items, |place, _| {
+                replies
+                    .get(place)
+                    .and_then(|reply| machine.key_reply(reply))
+            }),
+            Applied::Accepted => plan.record_executed(&mut keys, items),
+            Applied::Refused | Applied::Part => {}
+        }
+        let settled = match applied {
+            // Nobody else waits for these replies.
+            Applied::Replies(_) if origin != self.shared.in_flight.origin() => Settled::Part,
+            Applied::Replies(replies) => Settled::Told(self.told(plan, &keys, items, id, replies)),
+            Applied::Accepted => Settled::Accepted,
+            Applied::Refused => Settled::Refused,
+            Applied::Part => Settled::Part,
+        };
+        let is_keyed = items.iter().any(|item| item.key.is_some());
+        keys.expire(id.index, limits);
+        Ok((is_keyed.then_some(keys), settled))
+    }
+
+    fn told(
+        &self,
+        plan: Plan,
+        keys: &Keys,
+        items: &[Item],
+        id: EntryId,
+        replies: Vec<M::Reply>,
+    ) -> Vec<Result<Done<M::Reply>, WriteError>> {
+        let verdicts = plan.verdicts(keys, items);
+        let told = |(reply, verdict)| match verdict {
+            Verdict::Executed => Ok(Done::now(reply, id)),
+            Verdict::Replayed { at, reply } => self.shared.replayed(at, reply.as_ref()),
+            Verdict::Refused(error) => Err(error),
+        };
+        replies.into_iter().zip(verdicts).map(told).collect()
     }
 
     fn with_members(&self, at: EntryId, bytes: &[u8]) -> Result<Side, MachineError> {
@@ -176,6 +274,11 @@ impl<M: StateMachine> Applier<M> {
         self.shared.side.send_replace(self.side.clone());
     }
 
+    fn publish_keys(&mut self, keys: Keys, table: KeyTable) {
+        self.shared.keys.send_replace(keys.clone());
+        (self.keys, self.table) = (keys, table);
+    }
+
     fn publish(&self, id: EntryId) {
         self.shared.contact.applied(Some(id.index));
         self.shared.applied.send_replace(Some(id));
@@ -184,13 +287,14 @@ impl<M: StateMachine> Applier<M> {
     /// Switches to a snapshot, every page of which was verified.
     pub(crate) fn install(&mut self, sink: M::Sink) -> Result<(), MachineError> {
         let end = sink.end();
-        let side = Side::open(&end.side).map_err(malformed)?;
+        let Begun { id, side, keys } = Begun::at(&end).map_err(malformed)?;
         self.shared.machine.install(sink)?;
         // Raft purges the log behind an install, which is durable (safety rule 3): the floor comes first.
-        let index = end.id.map(|id| id.index);
-        self.shared.retention.durable(index);
+        self.shared.retention.durable(id.map(|id| id.index));
         self.publish_side(side, end.side);
-        if let Some(id) = end.id {
+        let table = keys.shared();
+        self.publish_keys(keys, table);
+        if let Some(id) = id {
             self.publish(id);
         }
         Ok(())

@@ -5,10 +5,10 @@
 //!   side    = format byte, Side
 //! ```
 //!
-//! It doesn't do: idempotency. The place of a key in an item is part of the format; a key that is there was
-//! written by a newer release, and a node that doesn't know what to do with it doesn't apply the entry.
+//! Idempotency keys are replicated beside `Side`, since they may be many (module `keys`).
 
 use crate::codec::{self, CodecError};
+use crate::member::Key;
 use crate::raft::Members;
 use crate::{ClusterId, EntryId, NodeId};
 use bytes::Bytes;
@@ -48,14 +48,6 @@ pub(crate) struct Item {
     pub key: Option<Key>,
 }
 
-/// What makes a repeated request known again (safety rules 27 to 30).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Key {
-    pub name: Bytes,
-    /// Digest of the request: the same key with another one is an error.
-    pub digest: u64,
-}
-
 impl Envelope {
     /// The command's bytes.
     pub(crate) fn seal(&self, body: &[u8]) -> Bytes {
@@ -65,14 +57,6 @@ impl Envelope {
     /// Opens a command; the body shares its memory.
     pub(crate) fn open(command: &Bytes) -> Result<(Self, Bytes), CodecError> {
         let (envelope, read) = codec::decode_prefix::<Self>(command)?;
-        let keyed = match &envelope.content {
-            Content::Requests { items } => items.iter().any(|item| item.key.is_some()),
-            Content::Genesis { .. } | Content::Barrier => false,
-        };
-        if keyed {
-            let what = "a request with an idempotency key, written by a newer release";
-            return Err(CodecError::Meaning(what.to_owned()));
-        }
         Ok((envelope, command.slice(read..)))
     }
 }
@@ -102,6 +86,7 @@ impl Side {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::LogIndex;
 
     fn envelope(key: Option<Key>) -> Envelope {
         let origin = Origin {
@@ -125,13 +110,10 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_a_newer_release_is_not_overlooked() {
-        let key = Key {
-            name: Bytes::from_static(b"k"),
-            digest: 1,
-        };
-        let error = Envelope::open(&envelope(Some(key)).seal(b"")).unwrap_err();
-        assert!(error.to_string().contains("newer release"), "{error}");
+    fn a_key_travels_with_its_request() {
+        let key = Key::of_gateway((1, 2, 3), b"request", LogIndex(4));
+        let (opened, _) = Envelope::open(&envelope(Some(key.clone())).seal(b"")).unwrap();
+        assert_eq!(opened, envelope(Some(key)));
     }
 
     #[test]

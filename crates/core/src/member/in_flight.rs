@@ -9,15 +9,51 @@
 //! is empty (safety rule 24).
 
 use crate::member::Origin;
-use crate::{Applied, EntryId, WriteError};
-use std::collections::BTreeMap;
+use crate::member::keys::{Key, KeyKind};
+use crate::{EntryId, WriteError};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+
+/// A request that was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Done<R> {
+    pub reply: R,
+    pub at: EntryId,
+    /// Whether an earlier request with the same key did it.
+    pub replayed: bool,
+}
+
+impl<R> Done<R> {
+    /// Just now.
+    pub(crate) fn now(reply: R, at: EntryId) -> Self {
+        let replayed = false;
+        Self {
+            reply,
+            at,
+            replayed,
+        }
+    }
+}
+
+/// The apply worker's verdict on a command.
+#[derive(Debug)]
+pub(crate) enum Settled<R> {
+    /// One outcome for each request.
+    Told(Vec<Result<Done<R>, WriteError>>),
+    /// The replies are the held ones.
+    Accepted,
+    /// Not done, on any node.
+    Refused,
+    /// The verdict comes with a later part.
+    Part,
+}
 
 /// What a client waits for.
 pub(crate) enum Answer<Q, R> {
     /// Its outcome.
-    Outcome(Result<(R, EntryId), WriteError>),
+    Outcome(Result<Done<R>, WriteError>),
     /// The request itself, not looked at: this node doesn't lead.
     Back(Q, WriteError),
 }
@@ -28,9 +64,26 @@ pub(crate) type Client<Q, R> = oneshot::Sender<Answer<Q, R>>;
 /// A request in a command: its reply if the leader already has it, and who waits for it.
 pub(crate) type Pending<Q, R> = (Option<R>, Client<Q, R>);
 
+/// Keys of requests without a verdict.
+#[derive(Debug, Default)]
+pub(crate) struct KeySet(BTreeSet<(KeyKind, Bytes)>);
+
+impl KeySet {
+    /// Answers whether it wasn't there yet.
+    pub(crate) fn insert(&mut self, key: &Key) -> bool {
+        self.0.insert((key.kind, key.name.clone()))
+    }
+
+    pub(crate) fn contains(&self, key: &Key) -> bool {
+        self.0.contains(&(key.kind, key.name.clone()))
+    }
+}
+
 /// One command's clients.
 pub(crate) struct Batch<Q, R> {
     pub clients: Vec<Pending<Q, R>>,
+    /// The keys of their requests.
+    pub keys: KeySet,
     /// Freed with the batch.
     pub slot: OwnedSemaphorePermit,
 }
@@ -87,6 +140,13 @@ impl<Q, R> InFlight<Q, R> {
         self.count.send_replace(count);
     }
 
+    /// Whether a request with this key is in flight (safety rule 27).
+    pub(crate) fn holds(&self, key: &Key) -> bool {
+        self.batches()
+            .values()
+            .any(|held| held.batch.keys.contains(key))
+    }
+
     /// A promise to tell whether the newest command was done; none if nothing is in flight.
     pub(crate) fn after_newest(&self) -> Option<oneshot::Receiver<bool>> {
         let mut batches = self.batches();
@@ -106,18 +166,18 @@ impl<Q, R> InFlight<Q, R> {
     }
 
     /// The apply worker's verdict on a command of `origin`.
-    pub(crate) fn settle(&self, origin: Origin, sequence: u64, id: EntryId, applied: Applied<R>) {
-        if matches!(applied, Applied::Part) || origin != self.origin {
+    pub(crate) fn settle(&self, origin: Origin, sequence: u64, id: EntryId, settled: Settled<R>) {
+        if matches!(settled, Settled::Part) || origin != self.origin {
             return;
         }
         let Some(held) = self.take(sequence) else {
             return;
         };
-        match applied {
-            Applied::Replies(replies) => held.executed(replies, id),
-            Applied::Accepted => held.accepted(id),
-            Applied::Refused => held.fail(&WriteError::NotDone),
-            Applied::Part => unreachable!("answered above"),
+        match settled {
+            Settled::Told(outcomes) => held.applied(outcomes, id),
+            Settled::Accepted => held.accepted(id),
+            Settled::Refused => held.fail(&WriteError::NotDone),
+            Settled::Part => unreachable!("answered above"),
         }
     }
 
@@ -139,12 +199,12 @@ impl<Q, R> InFlight<Q, R> {
 }
 
 impl<Q, R> Held<Q, R> {
-    /// Replies made by applying (statement mode).
-    fn executed(self, replies: Vec<R>, id: EntryId) {
-        let (replied, waiting) = (replies.len(), self.batch.clients.len());
-        assert_eq!(replied, waiting, "one reply for each item of {id}");
-        for (reply, (_, client)) in replies.into_iter().zip(self.batch.clients) {
-            tell(client, Ok((reply, id)));
+    /// Outcomes made by applying (statement mode).
+    fn applied(self, outcomes: Vec<Result<Done<R>, WriteError>>, id: EntryId) {
+        let (answered, waiting) = (outcomes.len(), self.batch.clients.len());
+        assert_eq!(answered, waiting, "one outcome for each item of {id}");
+        for (outcome, (_, client)) in outcomes.into_iter().zip(self.batch.clients) {
+            tell(client, outcome);
         }
         drop(self.batch.slot);
         told(self.dependents, true);
@@ -154,7 +214,7 @@ impl<Q, R> Held<Q, R> {
     fn accepted(self, id: EntryId) {
         for (reply, client) in self.batch.clients {
             let reply = reply.expect("what isn't executed on apply has been executed before");
-            tell(client, Ok((reply, id)));
+            tell(client, Ok(Done::now(reply, id)));
         }
         drop(self.batch.slot);
         told(self.dependents, true);
@@ -170,7 +230,7 @@ impl<Q, R> Held<Q, R> {
 }
 
 /// A client that is gone has stopped waiting; its outcome stands all the same.
-pub(crate) fn tell<Q, R>(client: Client<Q, R>, outcome: Result<(R, EntryId), WriteError>) {
+pub(crate) fn tell<Q, R>(client: Client<Q, R>, outcome: Result<Done<R>, WriteError>) {
     client.send(Answer::Outcome(outcome)).ok();
 }
 
@@ -203,7 +263,7 @@ mod tests {
 
     type Waits = oneshot::Receiver<Answer<(), u32>>;
 
-    fn outcome(waits: &mut Waits) -> Option<Result<(u32, EntryId), WriteError>> {
+    fn outcome(waits: &mut Waits) -> Option<Result<Done<u32>, WriteError>> {
         match waits.try_recv().ok()? {
             Answer::Outcome(outcome) => Some(outcome),
             Answer::Back((), error) => panic!("handed back: {error}"),
@@ -214,7 +274,13 @@ mod tests {
         let (client, waits) = oneshot::channel();
         let slot = slots.clone().try_acquire_owned().unwrap();
         let clients = vec![(held, client)];
-        (Batch { clients, slot }, waits)
+        let keys = KeySet::default();
+        let batch = Batch {
+            clients,
+            keys,
+            slot,
+        };
+        (batch, waits)
     }
 
     /// Rule 21: a slot is free when the command is applied, not earlier.
@@ -224,11 +290,11 @@ mod tests {
         let (first, mut waits) = batch(&slots, Some(7));
         table.insert(1, first);
         assert_eq!((slots.available_permits(), *table.count().borrow()), (1, 1));
-        table.settle(origin(2), 1, id(), Applied::Accepted);
-        table.settle(origin(1), 1, id(), Applied::Part);
+        table.settle(origin(2), 1, id(), Settled::Accepted);
+        table.settle(origin(1), 1, id(), Settled::Part);
         assert_eq!(outcome(&mut waits), None, "another boot's, or a part");
-        table.settle(origin(1), 1, id(), Applied::Accepted);
-        assert_eq!(outcome(&mut waits), Some(Ok((7, id()))));
+        table.settle(origin(1), 1, id(), Settled::Accepted);
+        assert_eq!(outcome(&mut waits), Some(Ok(Done::now(7, id()))));
         assert_eq!((slots.available_permits(), *table.count().borrow()), (2, 0));
     }
 
@@ -240,7 +306,7 @@ mod tests {
         let (first, mut waits) = batch(&slots, Some(7));
         table.insert(1, first);
         let mut dependent = table.after_newest().unwrap();
-        table.settle(origin(1), 1, id(), Applied::Refused);
+        table.settle(origin(1), 1, id(), Settled::Refused);
         assert_eq!(outcome(&mut waits), Some(Err(WriteError::NotDone)));
         assert_eq!(dependent.try_recv(), Ok(false));
     }
@@ -250,9 +316,14 @@ mod tests {
         let (table, slots) = (InFlight::new(origin(1)), Arc::new(Semaphore::new(1)));
         let (first, mut waits) = batch(&slots, None);
         table.insert(1, first);
-        table.settle(origin(1), 1, id(), Applied::Replies(vec![3]));
+        table.settle(
+            origin(1),
+            1,
+            id(),
+            Settled::Told(vec![Ok(Done::now(3, id()))]),
+        );
         table.fail(1, &WriteError::NotDone);
         table.fail_all(&WriteError::Stopped);
-        assert_eq!(outcome(&mut waits), Some(Ok((3, id()))));
+        assert_eq!(outcome(&mut waits), Some(Ok(Done::now(3, id()))));
     }
 }

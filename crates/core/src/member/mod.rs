@@ -7,7 +7,8 @@
 //!
 //! | part | owns |
 //! | --- | --- |
-//! | `queue`, `proposer`, `in_flight` | the way of a write, and its verdict |
+//! | `writes`, `way`, `queue`, `proposer`, `in_flight` | the way of a write, and its verdict |
+//! | `keys` | a request that comes twice, done once |
 //! | `epochs` | the writer worker |
 //! | `applier` | the apply worker and `core`'s side state |
 //! | `rounds`, `reads`, `contact` | what a read may rely on |
@@ -37,6 +38,7 @@ mod founding;
 mod greet;
 mod in_flight;
 mod judge;
+mod keys;
 mod lookout;
 mod membership;
 mod operation;
@@ -54,15 +56,17 @@ mod stop;
 mod tail;
 mod tasks;
 mod transfer;
+mod way;
 mod writes;
 
-pub(crate) use applier::{Applier, Halt, Stuck};
+pub(crate) use applier::{Applier, Begun, Halt, Stuck};
 pub(crate) use change::Undone;
 pub(crate) use contact::Contact;
 pub(crate) use counters::Counters;
 pub(crate) use envelope::{Content, Envelope, Item, Origin, Side};
 pub(crate) use epochs::{Epochs, Ran};
 pub(crate) use in_flight::{Answer, Client, InFlight};
+pub(crate) use keys::{Key, Keyed, Keys};
 pub(crate) use operation::Operation;
 pub(crate) use queue::Queue;
 pub(crate) use repair::Repair;
@@ -76,6 +80,7 @@ pub use client::{AskError, NoPeerService, PeerService};
 pub use cluster::{Cluster, ClusterMember};
 pub use enter::{BootstrapPlan, Entered};
 pub use founder::Genesis;
+pub use keys::{IdempotencyKey, KeyLimits, NoKey};
 pub use reads::ReadPermit;
 pub use standing::Role;
 pub use status::{Counts, MemberStatus, Status};
@@ -120,6 +125,8 @@ pub struct Parts<M: StateMachine> {
     /// How this node would name the cluster. Every founding member brings it on every start, the first one in
     /// the log counts; none on a node that joins.
     pub genesis: Option<Genesis>,
+    /// How long idempotency keys are kept: a cluster setting, equal on every member.
+    pub keys: KeyLimits,
     /// Time, randomness, threads.
     pub env: Env,
     /// Times and bounds.
@@ -154,7 +161,7 @@ impl Drop for Guard {
 pub(crate) struct Inner<M: StateMachine> {
     raft: Raft<M>,
     shared: Arc<Shared<M>>,
-    queue: Arc<Queue<M::Request, M::Reply>>,
+    queue: Arc<Queue<Keyed<M::Request>, M::Reply>>,
     read_index: Asked,
     barriers: Asked,
     lines: Lines,
@@ -164,6 +171,8 @@ pub(crate) struct Inner<M: StateMachine> {
     repair: Repair<M>,
     tasks: Tasks,
     counters: Arc<Counters>,
+    /// Keys that this node gave to writes that it forwarded.
+    gateway_keys: AtomicU64,
     stopped: Mutex<bool>,
     operation: Operation,
 }
@@ -182,11 +191,12 @@ impl<M: StateMachine> Member<M> {
             let what = "the cluster id 0 means that there is none".to_owned();
             return Err(MemberError::Settings { what });
         }
-        let shared = share(parts);
-        let node = shared.node;
+        let node = parts.node;
         let stored = |what: String| MemberError::Stored { node, what };
-        let applier = Applier::new(shared.clone(), &shared.machine.applied())
-            .map_err(|error: CodecError| stored(error.to_string()))?;
+        let unreadable = |error: CodecError| stored(error.to_string());
+        let begun = Begun::at(&parts.machine.applied()).map_err(unreadable)?;
+        let shared = share(parts, &begun);
+        let applier = Applier::new(shared.clone(), begun);
         let executor = &*shared.env.executor;
         let worker = Actor::start(executor, "apply", MACHINE_JOBS_MAX, applier);
         let repair = Repair::new(shared.clone(), worker.clone());
@@ -225,6 +235,7 @@ impl<M: StateMachine> Member<M> {
             repair,
             tasks: tasks.clone(),
             counters: Arc::default(),
+            gateway_keys: AtomicU64::new(0),
             stopped: Mutex::new(false),
             operation: Operation::new(),
             raft,
@@ -349,12 +360,12 @@ fn after(since: Instant, wait: Duration) -> Instant {
     since + wait.min(YEAR)
 }
 
-fn share<M: StateMachine>(parts: Parts<M>) -> Arc<Shared<M>> {
+fn share<M: StateMachine>(parts: Parts<M>, begun: &Begun) -> Arc<Shared<M>> {
     let origin = Origin {
         node: parts.node,
         boot: parts.env.entropy.next(),
     };
-    let (end, distrusted) = (parts.machine.applied(), parts.machine.distrusted());
+    let distrusted = parts.machine.distrusted();
     let retention = Arc::new(Retention::new(parts.log.clone()));
     retention.durable(parts.machine.durable().id.map(|id| id.index));
     Arc::new(Shared {
@@ -367,8 +378,10 @@ fn share<M: StateMachine>(parts: Parts<M>) -> Arc<Shared<M>> {
         env: parts.env,
         settings: parts.settings,
         in_flight: InFlight::new(origin),
-        applied: watch::channel(end.id).0,
-        side: watch::channel(Arc::new(Side::open(&end.side).unwrap_or_default())).0,
+        applied: watch::channel(begun.id).0,
+        side: watch::channel(Arc::new(begun.side.clone())).0,
+        keys: watch::channel(begun.keys.clone()).0,
+        key_limits: parts.keys,
         skipping: watch::channel(distrusted.is_some()).0,
         out_of_service: watch::channel(distrusted).0,
         handed: AtomicU64::new(0),

@@ -24,11 +24,13 @@
 //! | stopped before it was handed over | `Stopped` |
 //! | stopped afterwards | `Unknown` |
 
-use crate::member::in_flight::{Batch, tell};
+use crate::member::in_flight::{Batch, Done, KeySet, tell};
+use crate::member::keys::Verdict as KeyVerdict;
 use crate::member::queue::give_back;
 use crate::member::standing::{Standing, lost};
 use crate::member::{
-    Answer, Client, Content, Counters, Envelope, Inner, Item, Queue, Ran, Rounds, Shared, Tasks,
+    Answer, Client, Content, Counters, Envelope, Inner, Item, Key, Keyed, Queue, Ran, Rounds,
+    Shared, Tasks,
 };
 use crate::raft::{Command, Raft, TypeConfig, leadership, node_id};
 use crate::{EntryId, EpochId, NodeId, StateMachine, Step, WriteError};
@@ -47,8 +49,13 @@ const COMMAND_BYTES_MAX: usize = 32 << 20;
 /// Looked at again this often where no event tells.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-type Requests<M> = Queue<<M as StateMachine>::Request, <M as StateMachine>::Reply>;
-type ClientOf<M> = Client<<M as StateMachine>::Request, <M as StateMachine>::Reply>;
+type KeyedOf<M> = Keyed<<M as StateMachine>::Request>;
+type Requests<M> = Queue<KeyedOf<M>, <M as StateMachine>::Reply>;
+type ClientOf<M> = Client<KeyedOf<M>, <M as StateMachine>::Reply>;
+/// Who waits for a request, and its key.
+type Waiting<M> = (ClientOf<M>, Option<Key>);
+/// Requests to be executed, in order.
+type BatchOf<M> = Vec<(Waiting<M>, <M as StateMachine>::Request)>;
 type Verdict = openraft::alias::OneshotReceiverOf<TypeConfig, ClientWriteResult<TypeConfig>>;
 
 /// The one task that proposes.
@@ -176,35 +183,65 @@ impl<M: StateMachine> Proposer<M> {
             return;
         }
         self.counters.gathered(taken.len());
-        match self.shared.epochs.run(epoch, taken).await {
-            Ok(ran) => self.propose(slot, epoch, ran).await,
+        let (batch, keys) = self.first_come(taken);
+        match self.shared.epochs.run(epoch, batch).await {
+            Ok(ran) => self.propose(slot, epoch, ran, keys).await,
             Err(back) => {
-                for (client, request) in back {
-                    give_back(client, request, &WriteError::NotDone);
+                for ((client, key), request) in back {
+                    give_back(client, Keyed { request, key }, &WriteError::NotDone);
                 }
             }
         }
+    }
+
+    /// What is to be executed, with its keys. A request whose key this node's applied state knows is answered; one whose key
+    /// is under way waits for the first one's outcome: it goes back and is looked at again (safety rule 27).
+    fn first_come(&self, taken: Vec<(ClientOf<M>, KeyedOf<M>)>) -> (BatchOf<M>, KeySet) {
+        let (mut batch, mut keys) = (Vec::with_capacity(taken.len()), KeySet::default());
+        for (client, Keyed { request, key }) in taken {
+            let told = key.as_ref().and_then(|key| {
+                let known = self.shared.keys.borrow();
+                known.told(self.shared.key_limits, key)
+            });
+            match (told, key) {
+                (Some(KeyVerdict::Replayed { at, reply }), _) => {
+                    tell(client, self.shared.replayed(at, reply.as_ref()));
+                }
+                (Some(KeyVerdict::Refused(error)), _) => tell(client, Err(error)),
+                (_, Some(key)) if self.shared.in_flight.holds(&key) || !keys.insert(&key) => {
+                    let key = Some(key);
+                    give_back(client, Keyed { request, key }, &WriteError::NotDone);
+                }
+                (_, key) => batch.push(((client, key), request)),
+            }
+        }
+        (batch, keys)
     }
 
     async fn propose(
         &mut self,
         slot: OwnedSemaphorePermit,
         epoch: EpochId,
-        ran: Ran<ClientOf<M>, M::Reply>,
+        ran: Ran<Waiting<M>, M::Reply>,
+        keys: KeySet,
     ) {
-        let (mut clients, mut answered) = (Vec::new(), Vec::new());
-        for (client, step) in ran.steps {
+        let (mut clients, mut items, mut answered) = (Vec::new(), Vec::new(), Vec::new());
+        for ((client, key), step) in ran.steps {
             match step {
-                Step::Encoded => clients.push((None, client)),
-                Step::Executed {
-                    reply,
-                    key_reply: _,
-                } => clients.push((Some(reply), client)),
+                Step::Encoded => {
+                    clients.push((None, client));
+                    items.push(Item { key });
+                }
+                Step::Executed { reply, key_reply } => {
+                    clients.push((Some(reply), client));
+                    let reply = key_reply;
+                    let key = key.map(|key| Key { reply, ..key });
+                    items.push(Item { key });
+                }
                 Step::Answered(reply) => answered.push((reply, client)),
                 Step::Refused(error) => tell(client, Err(error)),
             }
         }
-        let items = vec![Item::default(); clients.len()];
         assert!(
             clients.is_empty() || !ran.bodies.is_empty(),
             "what an epoch took in is in what it sealed"
@@ -214,7 +251,11 @@ impl<M: StateMachine> Proposer<M> {
             let first = self.sequence + 1;
             self.sequence += ran.bodies.len() as u64;
             // The verdict on a split set is that on its last part (safety rule 26).
-            let batch = Batch { clients, slot };
+            let batch = Batch {
+                clients,
+                keys,
+                slot,
+            };
             self.shared.in_flight.insert(self.sequence, batch);
             proposal = Some((first, ran.bodies));
         }
@@ -243,7 +284,7 @@ impl<M: StateMachine> Proposer<M> {
             let at = *shared.applied.borrow();
             for (reply, client) in answered {
                 let outcome = match at {
-                    Some(at) if done && confirmed => Ok((reply, at)),
+                    Some(at) if done && confirmed => Ok(Done::now(reply, at)),
                     _ => Err(WriteError::NotDone),
                 };
                 tell(client, outcome);
@@ -334,7 +375,7 @@ fn told<E>(
 }
 
 /// Keeps the type of a client's answer in one place.
-pub(crate) type AnswerOf<M> = Answer<<M as StateMachine>::Request, <M as StateMachine>::Reply>;
+pub(crate) type AnswerOf<M> = Answer<KeyedOf<M>, <M as StateMachine>::Reply>;
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,14 @@
 //! What all parts of a running member share.
 
-use crate::member::{Cluster, Contact, Epochs, InFlight, Retention, Side, Tail};
+use crate::WriteError;
+use crate::member::in_flight::Done;
+use crate::member::{
+    Cluster, Contact, Epochs, InFlight, KeyLimits, Keyed, Keys, Retention, Side, Tail,
+};
 use crate::{
     DirectoryId, EntryId, LogStore, MachineError, NodeId, PeerService, Settings, StateMachine,
 };
+use bytes::Bytes;
 use sqlrep_env::Env;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -20,11 +25,14 @@ pub(crate) struct Shared<M: StateMachine> {
     pub env: Env,
     pub settings: Settings,
     pub epochs: Epochs<M>,
-    pub in_flight: InFlight<M::Request, M::Reply>,
+    pub in_flight: InFlight<Keyed<M::Request>, M::Reply>,
     /// The state's own applied position, not openraft's (safety rule 16).
     pub applied: watch::Sender<Option<EntryId>>,
     /// `core`'s replicated state there.
     pub side: watch::Sender<Arc<Side>>,
+    /// And the idempotency keys there.
+    pub keys: watch::Sender<Keys>,
+    pub key_limits: KeyLimits,
     /// Why this node doesn't trust its state; none while it does.
     pub out_of_service: watch::Sender<Option<String>>,
     /// Whether entries are acknowledged to Raft unapplied (safety rule 16).
@@ -115,6 +123,22 @@ impl<M: StateMachine> Shared<M> {
             there = there => drop(there),
             skips = skipping.wait_for(|skips| *skips) => drop(skips),
         }
+    }
+
+    /// What the client of a request that was done at `at` is told again.
+    pub(crate) fn replayed(
+        &self,
+        at: EntryId,
+        reply: Option<&Bytes>,
+    ) -> Result<Done<M::Reply>, WriteError> {
+        let kept = reply.and_then(|bytes| self.machine.decode_reply(bytes).ok());
+        let reply = kept.ok_or(WriteError::ReplyNotKept { at })?;
+        let replayed = true;
+        Ok(Done {
+            reply,
+            at,
+            replayed,
+        })
     }
 
     pub(crate) fn is_out_of_service(&self) -> bool {

@@ -6,16 +6,20 @@
 //!         ─► nobody does ──────── look again, until the deadline
 //! ```
 //!
-//! Invariant 1 (safety rule 30): a request goes a second way only after a definite "not proposed". A call that
-//! was sent and has no answer is unknown, and ends it.
+//! Invariant 1 (safety rule 30): a request goes a second way only after a definite "not proposed", or with the key of its
+//! first way. What is forwarded has a key, the client's or one that this node draws: if the answer is lost, another
+//! attempt finds out what became of it, or does it.
 
 use super::client::{Answer as Told, Ask, AskError};
-use super::in_flight::Answer;
+use super::in_flight::{Answer, Done};
+use super::keys::{IdempotencyKey, Key, Keyed};
 use super::proposer::AnswerOf;
+use super::way::Way;
 use super::{Inner, Member, Standing, after};
-use crate::{EntryId, NodeId, StateMachine, WriteError};
+use crate::{EntryId, LogIndex, NodeId, StateMachine, WriteError};
 use bytes::Bytes;
 use openraft::async_runtime::WatchReceiver;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -44,8 +48,10 @@ pub struct Written<R> {
     pub reply: R,
     /// Where the request stands in the log; where the log stood, for one that needed no entry.
     pub at: EntryId,
-    /// Who led it there.
+    /// Who led it there; for one that was done before, who says so.
     pub by: NodeId,
+    /// Whether an earlier request under the same key did it; `at` is where that stands.
+    pub replayed: bool,
 }
 
 impl<M: StateMachine> Member<M> {
@@ -60,6 +66,21 @@ impl<M: StateMachine> Member<M> {
         route: Route,
         wait_max: Duration,
     ) -> Result<Written<M::Reply>, WriteError> {
+        self.write_keyed(request, None, route, wait_max).await
+    }
+
+    /// Replicates `request` unless it was done before under this `key`: then its first reply comes again.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
+    pub async fn write_keyed(
+        &self,
+        request: M::Request,
+        key: Option<IdempotencyKey>,
+        route: Route,
+        wait_max: Duration,
+    ) -> Result<Written<M::Reply>, WriteError> {
         let _pass = self
             .inner
             .operation
@@ -68,47 +89,73 @@ impl<M: StateMachine> Member<M> {
             .ok_or(WriteError::Stopped)?;
         let since = Instant::now();
         let deadline = after(since, wait_max);
-        Box::pin(self.inner.write(request, route, since, deadline)).await
+        let way = Way::new(&self.inner, request, key);
+        Box::pin(self.inner.write(way, route, since, deadline)).await
     }
 }
 
 impl<M: StateMachine> Inner<M> {
     async fn write(
         &self,
-        mut request: M::Request,
+        mut way: Way<M>,
         route: Route,
         since: Instant,
         deadline: Instant,
     ) -> Result<Written<M::Reply>, WriteError> {
-        let mut encoded = None;
         loop {
-            let refused = match self.leader_elsewhere().filter(|_| route == Route::Forward) {
-                Some(leader) => {
-                    let machine = &self.shared.machine;
-                    let bytes = encoded.get_or_insert_with(|| machine.encode_request(&request));
-                    match self.forward(leader, bytes.clone(), deadline).await {
-                        Err(error) if is_not_proposed(&error) => error,
-                        outcome => return outcome,
-                    }
-                }
-                None => match self.propose(request, since, deadline).await {
-                    Answer::Outcome(outcome) => return outcome.map(|done| self.own(done)),
-                    Answer::Back(back, error) => {
-                        request = back;
-                        error
-                    }
-                },
+            let error = match self.attempt(&mut way, route, since, deadline).await {
+                Ok(written) => return Ok(way.done(written)),
+                Err(error) => error,
             };
-            let again = route == Route::Forward && is_not_proposed(&refused);
+            let again = way.failed(&error) && route == Route::Forward;
             if !again || !self.look_again(deadline).await {
-                return Err(refused);
+                return Err(way.told(error));
             }
         }
     }
 
-    fn own(&self, (reply, at): (M::Reply, EntryId)) -> Written<M::Reply> {
+    /// Tries one way.
+    async fn attempt(
+        &self,
+        way: &mut Way<M>,
+        route: Route,
+        since: Instant,
+        deadline: Instant,
+    ) -> Result<Written<M::Reply>, WriteError> {
+        if let Some(leader) = self.leader_elsewhere().filter(|_| route == Route::Forward) {
+            let (request, key) = way.forwarded(self);
+            return self.forward(leader, request, key, deadline).await;
+        }
+        match self.propose(way.proposed(self)?, since, deadline).await {
+            Answer::Outcome(outcome) => outcome.map(|done| self.own(done)),
+            Answer::Back(back, error) => {
+                way.request = Some(back.request);
+                Err(error)
+            }
+        }
+    }
+
+    fn own(&self, done: Done<M::Reply>) -> Written<M::Reply> {
         let by = self.shared.node;
-        Written { reply, at, by }
+        Written {
+            reply: done.reply,
+            at: done.at,
+            by,
+            replayed: done.replayed,
+        }
+    }
+
+    pub(super) fn applied_index(&self) -> LogIndex {
+        let applied = *self.shared.applied.borrow();
+        applied.map_or(LogIndex(0), |id| id.index)
+    }
+
+    /// A key of this node's own (safety rule 30).
+    pub(super) fn gateway_key(&self, request: &[u8]) -> Key {
+        let counter = self.gateway_keys.fetch_add(1, Ordering::Relaxed);
+        let origin = self.shared.in_flight.origin();
+        let name = (origin.node.get(), origin.boot, counter);
+        Key::of_gateway(name, request, self.applied_index())
     }
 
     fn leader_elsewhere(&self) -> Option<NodeId> {
@@ -128,12 +175,17 @@ impl<M: StateMachine> Inner<M> {
     }
 
     /// Writes here, if this node leads.
-    async fn propose(&self, request: M::Request, since: Instant, deadline: Instant) -> AnswerOf<M> {
+    async fn propose(
+        &self,
+        request: Keyed<M::Request>,
+        since: Instant,
+        deadline: Instant,
+    ) -> AnswerOf<M> {
         if self.shared.is_out_of_service() {
             let leader = self.leader_elsewhere();
             return Answer::Back(request, WriteError::NotLeader { leader });
         }
-        let bytes = self.shared.machine.request_bytes(&request);
+        let bytes = self.shared.machine.request_bytes(&request.request);
         match self.queue.push(request, bytes) {
             Ok(ticket) => ticket.answer(since, deadline).await,
             Err(error) => Answer::Outcome(Err(error)),
@@ -143,10 +195,10 @@ impl<M: StateMachine> Inner<M> {
     /// Writes here for another node, which looks for another leader by itself.
     pub(super) async fn here(
         &self,
-        request: M::Request,
+        request: Keyed<M::Request>,
         since: Instant,
         deadline: Instant,
-    ) -> Result<(M::Reply, EntryId), WriteError> {
+    ) -> Result<Done<M::Reply>, WriteError> {
         match self.propose(request, since, deadline).await {
             Answer::Outcome(outcome) => outcome,
             Answer::Back(_request, error) => Err(error),
@@ -157,16 +209,22 @@ impl<M: StateMachine> Inner<M> {
         &self,
         leader: NodeId,
         request: Bytes,
+        key: Key,
         deadline: Instant,
     ) -> Result<Written<M::Reply>, WriteError> {
         let left = deadline.saturating_duration_since(Instant::now());
         let wait = left - WAY_BACK.min(left / 8);
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let ask = Ask::Write {
+            request,
+            key,
+            wait_ms,
+        };
         let told = self
-            .call(leader, Ask::Write { request, wait_ms }, deadline)
+            .call(leader, ask, deadline)
             .await
             .map_err(|error| unanswered(&error))?;
-        let (reply, at) = match told {
+        let (reply, at, replayed) = match told {
             Told::Written(Ok(done)) => done,
             // It stops, this node doesn't.
             Told::Written(Err(WriteError::Stopped)) => return Err(WriteError::NotDone),
@@ -181,12 +239,13 @@ impl<M: StateMachine> Inner<M> {
             reply: reply.map_err(unreadable)?,
             at,
             by: leader,
+            replayed,
         })
     }
 }
 
 /// Whether another way may be tried, without a key too (safety rule 30).
-fn is_not_proposed(error: &WriteError) -> bool {
+pub(super) fn is_not_proposed(error: &WriteError) -> bool {
     matches!(error, WriteError::NotLeader { .. } | WriteError::NotDone)
 }
 

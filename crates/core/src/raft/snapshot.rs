@@ -15,8 +15,8 @@ use crate::codec::{self, CodecError};
 use crate::member::{Repair, Shared, Side};
 use crate::raft::Raft;
 use crate::{
-    EntryEnd, EntryId, FrameReceiver, FrameSender, Lane, Link, MachineError, NodeId, Peer, Retry,
-    SnapshotSink, SnapshotSource, StateMachine, Transport, TransportError, Vote,
+    EntryEnd, EntryId, FrameReceiver, FrameSender, KeyTable, Lane, Link, MachineError, NodeId,
+    Peer, Retry, SnapshotSink, SnapshotSource, StateMachine, Transport, TransportError, Vote,
 };
 use bytes::Bytes;
 use openraft::async_runtime::WatchReceiver;
@@ -150,7 +150,7 @@ async fn sent<M: StateMachine>(
     head: impl FnOnce(EntryId, Bytes) -> Piece,
     source: M::Source,
 ) -> Result<Outcome, TransferError> {
-    let EntryEnd { id, side } = source.end();
+    let EntryEnd { id, side, .. } = source.end();
     let id = id.ok_or_else(|| TransferError::Refused("an empty snapshot".to_owned()))?;
     let _hold = shared.retention.hold(id.index);
     let stall = Duration::from_millis(shared.settings.snapshot_stall_ms);
@@ -230,7 +230,8 @@ async fn take_in<M: StateMachine>(
     let shared = repair.shared();
     match next(receiver).await? {
         Piece::Repair { id, side } => {
-            let end = EntryEnd { id: Some(id), side };
+            let (id, keys) = (Some(id), KeyTable::default());
+            let end = EntryEnd { id, side, keys };
             let _permit = repair.admit(&end)?;
             let (sink, bytes) = collected(sender, receiver, shared, end).await?;
             let replaced = async {
@@ -310,7 +311,8 @@ fn head<M: StateMachine>(piece: Piece, raft: &Raft<M>) -> Result<(Vote, EntryEnd
         return Err(contradiction(id, &vote));
     }
     let id = Some(id);
-    Ok((vote, EntryEnd { id, side }))
+    let keys = KeyTable::default();
+    Ok((vote, EntryEnd { id, side, keys }))
 }
 
 fn contradiction(id: EntryId, vote: &Vote) -> TransferError {

@@ -3,8 +3,9 @@
 
 use bytes::Bytes;
 use sqlrep_core::{
-    Applied, Committed, EntryEnd, EntryId, Epoch, EpochId, Interrupt, LogIndex, MachineError,
-    Mismatch, Retry, SnapshotSink, SnapshotSource, StateMachine, Step, Which, WriteError,
+    Applied, Committed, EntryEnd, EntryId, Epoch, EpochId, Interrupt, KeyTable, LogIndex,
+    MachineError, Mismatch, Retry, SnapshotSink, SnapshotSource, StateMachine, Step, TableChunks,
+    Which, WriteError,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -168,7 +169,7 @@ impl Epoch for ListEpoch {
                     Style::Late => Step::Encoded,
                     Style::Ahead => Step::Executed {
                         reply: self.ahead.len().to_string(),
-                        key_reply: None,
+                        key_reply: Some(self.ahead.len().to_string().into()),
                     },
                 }
             }
@@ -292,13 +293,18 @@ impl StateMachine for List {
         );
         let (before, own, new) = parse(command.body);
         let mut lines = inner.applied.lines.clone();
-        let first = lines.len() + 1;
         match self.style {
             Style::Late => {
-                lines.extend(new.iter().cloned());
+                let mut replies = Vec::new();
+                for (place, line) in new.into_iter().enumerate() {
+                    let skipped = command.skip.get(place).is_some_and(|skip| *skip);
+                    if !skipped {
+                        lines.push(line);
+                    }
+                    replies.push(lines.len().to_string());
+                }
                 inner.next = Some((lines, own));
-                let numbers = first..first + new.len();
-                Ok(Applied::Replies(numbers.map(|n| n.to_string()).collect()))
+                Ok(Applied::Replies(replies))
             }
             // Safety rule 22: a function of the log alone.
             Style::Ahead if before == inner.applied.tail || own.2 == 1 => {
@@ -358,6 +364,7 @@ impl StateMachine for List {
         let mut chunks = VecDeque::from([Bytes::from(format!("{a} {b} {c}"))]);
         chunks.extend(state.lines.iter().cloned().map(Bytes::from));
         let end = state.end.clone();
+        chunks.push_front(end.keys.bytes());
         Ok(Some(Source { end, chunks }))
     }
 
@@ -365,6 +372,7 @@ impl StateMachine for List {
         let lines = Vec::new();
         Ok(Sink {
             end,
+            has_keys: false,
             tail: None,
             lines,
             complete: false,
@@ -420,7 +428,7 @@ impl StateMachine for List {
     }
 }
 
-/// A snapshot on its way out: the tail, then a chunk per line.
+/// A snapshot on its way out: the keys, the tail, then a chunk per line.
 pub(crate) struct Source {
     end: EntryEnd,
     chunks: VecDeque<Bytes>,
@@ -436,9 +444,19 @@ impl SnapshotSource for Source {
     }
 }
 
+/// Keys that came as bytes.
+fn keys_of(bytes: Bytes) -> KeyTable {
+    if bytes.is_empty() {
+        return KeyTable::default();
+    }
+    let pieces = move || Box::new(std::iter::once(bytes.clone())) as TableChunks;
+    KeyTable::new(Some(Arc::new(pieces)))
+}
+
 /// A snapshot being received.
 pub(crate) struct Sink {
     end: EntryEnd,
+    has_keys: bool,
     tail: Option<Tail>,
     lines: Vec<String>,
     complete: bool,
@@ -450,6 +468,12 @@ impl SnapshotSink for Sink {
     }
 
     fn write(&mut self, chunk: &[u8]) -> Result<(), MachineError> {
+        if !self.has_keys {
+            self.has_keys = true;
+            let keys = Bytes::copy_from_slice(chunk);
+            self.end.keys = keys_of(keys);
+            return Ok(());
+        }
         let text = String::from_utf8(chunk.to_vec()).unwrap();
         if self.tail.is_some() {
             self.lines.push(text);

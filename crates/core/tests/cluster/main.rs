@@ -10,6 +10,7 @@ mod client;
 mod forward;
 mod genesis;
 mod judge;
+mod keys;
 mod list;
 mod membership;
 mod quarantine;
@@ -23,8 +24,9 @@ use bytes::Bytes;
 use list::{Ask, List, Style};
 use sqlrep_core::memory::{MemoryLog, Switchboard};
 use sqlrep_core::{
-    ClusterId, DirectoryId, Genesis, LogStore, Member, MemberError, NodeId, Parts, Peer,
-    PeerService, ReadBound, ReadError, ReadLevel, Retry, Route, Settings, WriteError, Written,
+    ClusterId, DirectoryId, Genesis, IdempotencyKey, KeyLimits, LogIndex, LogStore, Member,
+    MemberError, NodeId, Parts, Peer, PeerService, ReadBound, ReadError, ReadLevel, Retry, Route,
+    Settings, WriteError, Written,
 };
 use sqlrep_env::Env;
 use std::collections::BTreeMap;
@@ -62,6 +64,7 @@ pub(crate) struct Node {
 pub(crate) struct Cluster {
     pub(crate) board: Switchboard,
     pub(crate) settings: Settings,
+    pub(crate) keys: KeyLimits,
     pub(crate) style: Style,
     pub(crate) seed: u64,
     pub(crate) nodes: Vec<Node>,
@@ -84,6 +87,7 @@ impl Cluster {
         let mut cluster = Self {
             board: Switchboard::default(),
             settings,
+            keys: KeyLimits::default(),
             style,
             seed,
             nodes: Vec::new(),
@@ -139,6 +143,7 @@ impl Cluster {
                 settings: format!("of {id}").into(),
             }),
             env: Env::inline(self.seed * 1_000_003 + id),
+            keys: self.keys,
             settings: self.settings.clone(),
         }
     }

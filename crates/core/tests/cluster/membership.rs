@@ -8,6 +8,7 @@ impl Cluster {
     pub(crate) fn of_nobody() -> Self {
         Self {
             board: Switchboard::default(),
+            keys: KeyLimits::default(),
             settings: Settings::default(),
             style: Style::Late,
             seed: 1,

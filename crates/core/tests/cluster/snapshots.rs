@@ -118,3 +118,34 @@ async fn a_transfer_that_holds_too_much_of_the_log_is_given_up() {
     cluster.agreed(LINES + 9).await;
     assert!(behind.machine.installs.load(Ordering::Relaxed) >= 2);
 }
+
+/// Rules 5 and 29: a node that took in a snapshot answers a retry as the others do.
+#[tokio::test(start_paused = true)]
+async fn keys_come_with_a_snapshot() {
+    let (cluster, leader, behind) = one_behind(short_log()).await;
+    let (leader, behind) = (&cluster.nodes[leader], &cluster.nodes[behind]);
+    let write = |node: &Node| {
+        let (member, ask) = (node.member.clone(), Ask::Push("keyed".to_owned()));
+        let key = Some(IdempotencyKey::new("k").unwrap());
+        async move {
+            let route = Route::Forward;
+            member.write_keyed(ask, key, route, 20 * SECOND).await
+        }
+    };
+    let first = write(leader).await.unwrap();
+    go_on(leader, 3, "on").await;
+    cluster.board.heal();
+    cluster.agreed(LINES + 8).await;
+    assert_eq!(behind.machine.installs.load(Ordering::Relaxed), 1);
+    leader
+        .member
+        .transfer(Some(behind.id), 5 * SECOND)
+        .await
+        .unwrap();
+    while behind.member.status().leader != Some(behind.id) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let retry = write(behind).await.unwrap();
+    assert_eq!((retry.reply, retry.at), (first.reply, first.at));
+    assert!(retry.replayed && retry.by == behind.id);
+}

@@ -68,6 +68,7 @@ pub(super) fn answer(outcomes: Vec<Outcome>) -> Answer {
         reply: Reply { outcomes },
         entry: None,
         served_by: None,
+        replayed: false,
     }
 }
 

@@ -1,6 +1,10 @@
 //! One node: a disk, a replica on it, and the writer connection. Each `entry` is one of the log.
 
-use sqlrep_core::{EntryEnd, EntryId, LogIndex, SnapshotSink, SnapshotSource, Term};
+use bytes::Bytes;
+use sqlrep_core::{
+    EncodeTable, EntryEnd, EntryId, KeyTable, LogIndex, SnapshotSink, SnapshotSource, TableChunks,
+    Term,
+};
 use sqlrep_disk::{Disk, Loss, SimulatedDisk};
 use sqlrep_env::Env;
 use sqlrep_replica::{CheckpointPolicy, Finished, Replica, ReplicaError, Sink, Source};
@@ -24,6 +28,15 @@ pub(crate) fn id(index: u64) -> EntryId {
         term: Term(1),
         index: LogIndex(index),
     }
+}
+
+/// Keys of an entry: more than one chunk of a snapshot holds; none at first.
+pub(crate) fn keys(index: u64) -> KeyTable {
+    let pieces = move || {
+        let piece = Bytes::from(format!("keys {index} ").repeat(60_000));
+        Box::new(std::iter::repeat_n(piece, 2)) as TableChunks
+    };
+    KeyTable::new((index > 2).then(|| Arc::new(pieces) as EncodeTable))
 }
 
 pub(crate) fn open_store(disk: &SimulatedDisk, page_bytes: u32) -> Result<Arc<Store>, StoreError> {
@@ -94,6 +107,7 @@ impl Node {
                 end: EntryEnd {
                     id: Some(id(index)),
                     side: format!("core {index}").into(),
+                    keys: keys(index),
                 },
                 mode: format!("mode {index}").into(),
                 anchor,

@@ -1,7 +1,7 @@
 //! A whole state on its way from one node to another.
 
 use super::bed::*;
-use sqlrep_core::{SnapshotSink, SnapshotSource, Which};
+use sqlrep_core::{EntryEnd, KeyTable, SnapshotSink, SnapshotSource, Which};
 use sqlrep_disk::Loss;
 use sqlrep_env::Retry;
 use sqlrep_store::PinKind;
@@ -116,6 +116,72 @@ fn damaged_torn_missing_and_doubled_chunks_are_refused() {
     assert!(refused(|chunks| chunks.push(chunks[1].clone())).contains("came where page"));
     assert!(refused(|chunks| chunks.truncate(1)).contains("0 of"));
     assert!(refused(Vec::clear).contains("before its head"));
+}
+
+/// Rules 5 and 29: the keys of the very end that is shown travel before its pages, and are durable with them.
+#[test]
+fn keys_arrive_whole_or_nothing_does() {
+    let mut from = Node::filled(11);
+    from.entry(5, "UPDATE t SET b = 'five' WHERE a = 1", true);
+    let mut source = from.replica.snapshot(Which::Newest).unwrap();
+    from.entry(6, "UPDATE t SET b = 'six' WHERE a = 1", true);
+    let (end, sent) = (source.end(), chunks(&mut source));
+    assert_eq!(end.keys, keys(5));
+    let received = |chunks: &[Vec<u8>]| {
+        let to = Node::new(12);
+        let mut sink = to.replica.receive(EntryEnd {
+            keys: KeyTable::default(),
+            ..end.clone()
+        });
+        fill(&mut sink, chunks)?;
+        assert_eq!(sink.end(), end);
+        to.replica
+            .install(sink)
+            .map_err(|error| error.to_string())?;
+        Ok::<_, String>(to)
+    };
+    let to = received(&sent).unwrap();
+    assert_eq!(to.replica.applied(), end);
+    assert_eq!(to.crashed(Loss::Everything).replica.applied(), end);
+    let without = |place: usize| {
+        let mut fewer = sent.clone();
+        fewer.remove(place);
+        received(&fewer).map(|_| ()).unwrap_err()
+    };
+    assert!(without(1).contains("before its head or after its end"));
+    assert!(
+        received(&sent[..2])
+            .map(|_| ())
+            .unwrap_err()
+            .contains("before its pages")
+    );
+    let twice = [&sent[..5], &sent[1..]].concat();
+    assert!(
+        received(&twice)
+            .map(|_| ())
+            .unwrap_err()
+            .contains("where none belongs")
+    );
+}
+
+/// Rule 5: a restart has the keys of the durable end, not of a later one.
+#[test]
+fn a_restart_has_the_keys_of_its_end() {
+    let mut node = Node::filled(13);
+    for index in 3..6 {
+        node.entry(index, "UPDATE t SET b = b || 'x' WHERE a = 1", true);
+        if index < 5 {
+            node.checkpoint();
+        }
+    }
+    let after = node.crashed(Loss::Everything);
+    assert_eq!(after.replica.applied().keys, keys(4));
+    let files = after.disk.list_all();
+    let kept: Vec<_> = files
+        .iter()
+        .filter(|file| file.contains("main.keys"))
+        .collect();
+    assert_eq!(kept, ["db/1/main.keys.4"]);
 }
 
 /// Rule 3: pages that are whole each, but not those that were announced, are refused by the sum over all.

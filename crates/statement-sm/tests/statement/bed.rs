@@ -107,6 +107,7 @@ impl Bed {
         let end = EntryEnd {
             id: Some(id(index)),
             side,
+            ..EntryEnd::default()
         };
         self.machine.finish(end).unwrap();
     }

@@ -4,8 +4,8 @@ use super::bed::*;
 use bytes::Bytes;
 use sqlrep_core::memory::{MemoryLog, Switchboard};
 use sqlrep_core::{
-    ClusterId, DirectoryId, EntryId, Genesis, LogStore, Member, NoPeerService, NodeId, Parts, Peer,
-    ReadBound, ReadLevel, Route, Settings, StateMachine, WriteError,
+    ClusterId, DirectoryId, EntryId, Genesis, KeyLimits, LogStore, Member, NoPeerService, NodeId,
+    Parts, Peer, ReadBound, ReadLevel, Route, Settings, StateMachine, WriteError,
 };
 use sqlrep_disk::SimulatedDisk;
 use sqlrep_env::Env;
@@ -126,6 +126,7 @@ impl<L: Logs> Cluster<L> {
                 cluster: ClusterId(1000 + id),
                 settings: Bytes::new(),
             }),
+            keys: KeyLimits::default(),
             env,
             settings: Settings::default(),
         };

@@ -9,8 +9,8 @@ mod sum;
 use bytes::Bytes;
 use sqlrep_core::memory::MemoryLog;
 use sqlrep_core::{
-    ClusterId, DirectoryId, Genesis, Member, NoPeerService, NodeId, Parts, Peer, ReadBound,
-    ReadLevel, Retry, Route, Settings, Transport,
+    ClusterId, DirectoryId, Genesis, KeyLimits, Member, NoPeerService, NodeId, Parts, Peer,
+    ReadBound, ReadLevel, Retry, Route, Settings, Transport,
 };
 use sqlrep_env::Env;
 use sqlrep_transport_tcp::{Identity, Options, TcpTransport};
@@ -54,6 +54,7 @@ impl Node {
                 cluster: ClusterId(7),
                 settings: Bytes::new(),
             }),
+            keys: KeyLimits::default(),
             env: Env::real(),
             settings: Settings::default(),
         };

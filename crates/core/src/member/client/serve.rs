@@ -7,8 +7,8 @@ use super::held::Held;
 use super::lines::fitting;
 use super::wire::{Answer, Ask, Call, Return};
 use crate::codec::{self, CodecError};
-use crate::member::Inner;
 use crate::member::change::HOPS;
+use crate::member::{Inner, Key, Keyed};
 use crate::raft::scoped;
 use crate::{FrameReceiver, FrameSender, Link, NodeId, StateMachine, TransportError, WriteError};
 use bytes::Bytes;
@@ -91,9 +91,13 @@ async fn read<M: StateMachine>(
 async fn answer<M: StateMachine>(from: NodeId, ask: Ask, inner: &Arc<Inner<M>>) -> Answer {
     match ask {
         Ask::Echo => Answer::Echo,
-        Ask::Write { request, wait_ms } => {
+        Ask::Write {
+            request,
+            key,
+            wait_ms,
+        } => {
             let wait = Duration::from_millis(wait_ms).min(WAIT_MAX);
-            Answer::Written(written(from, &request, wait, inner).await)
+            Answer::Written(written(from, &request, key, wait, inner).await)
         }
         Ask::ReadIndex => Answer::Index(inner.read_index.here.join().await),
         Ask::Barrier => Answer::Index(inner.barriers.here.join().await),
@@ -119,9 +123,14 @@ async fn answer<M: StateMachine>(from: NodeId, ask: Ask, inner: &Arc<Inner<M>>) 
 async fn written<M: StateMachine>(
     from: NodeId,
     request: &Bytes,
+    key: Key,
     wait: Duration,
     inner: &Inner<M>,
-) -> Result<(Bytes, crate::EntryId), WriteError> {
+) -> Result<(Bytes, crate::EntryId, bool), WriteError> {
+    if !key.is_sound() {
+        let what = "a forwarded request has no sound key".to_owned();
+        return Err(WriteError::Unsupported { what });
+    }
     let machine = &inner.shared.machine;
     let request = machine.decode_request(request).map_err(|error| {
         tracing::warn!(%from, %error, "a forwarded request can't be read");
@@ -132,6 +141,8 @@ async fn written<M: StateMachine>(
         WriteError::Unsupported { what }
     })?;
     let since = Instant::now();
-    let (reply, at) = inner.here(request, since, since + wait).await?;
-    Ok((machine.encode_reply(&reply), at))
+    let key = Some(key);
+    let request = Keyed { request, key };
+    let done = inner.here(request, since, since + wait).await?;
+    Ok((machine.encode_reply(&done.reply), done.at, done.replayed))
 }

@@ -2,6 +2,7 @@
 //!
 //! New kinds of asks are added at the end: a member that doesn't know one ends the link.
 
+use crate::member::Key;
 use crate::member::change::{Change, Undone};
 use crate::member::founding::Greeting;
 use crate::member::judge::Evidence;
@@ -30,7 +31,11 @@ pub(crate) enum Ask {
     /// Whether anybody is there.
     Echo,
     /// Propose this request of a mode, if you lead. Never forwarded again.
-    Write { request: Bytes, wait_ms: u64 },
+    Write {
+        request: Bytes,
+        key: Key,
+        wait_ms: u64,
+    },
     /// The read index, confirmed by a round that begins after this arrives, if you lead.
     ReadIndex,
     /// An entry without a request, committed, if you lead.
@@ -60,8 +65,8 @@ pub(crate) enum Answer {
     Overloaded,
     /// It was done, and what there is to say doesn't fit a frame.
     TooLarge { bytes: u64 },
-    /// To a write: the reply in the mode's encoding, and where it stands.
-    Written(Result<(Bytes, EntryId), WriteError>),
+    /// To a write: the reply in the mode's encoding, where it stands, and whether an earlier request did it.
+    Written(Result<(Bytes, EntryId, bool), WriteError>),
     /// To a read index or a barrier.
     Index(Result<EntryId, ReadError>),
     /// The embedder's own.
@@ -91,7 +96,7 @@ impl Answer {
     /// About how many bytes it holds.
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Self::Written(Ok((bytes, _))) | Self::Opaque(bytes) => bytes.len(),
+            Self::Written(Ok((bytes, ..))) | Self::Opaque(bytes) => bytes.len(),
             _ => 0,
         }
     }
@@ -115,12 +120,13 @@ mod tests {
 
         #[test]
         fn a_write_is_read_back(request in proptest::collection::vec(any::<u8>(), 0..300), wait_ms: u64) {
-            let ask = Ask::Write { request: request.clone().into(), wait_ms };
+            let key = Key::of_gateway((1, 2, wait_ms), &request, crate::LogIndex(3));
+            let ask = Ask::Write { request: request.clone().into(), key: key.clone(), wait_ms };
             let call = codec::decode::<Call>(&codec::encode(&Call { number: 9, ask })).unwrap();
             prop_assert_eq!(call.number, 9);
             let is_same = matches!(
                 call.ask,
-                Ask::Write { request: r, wait_ms: w } if r == request && w == wait_ms
+                Ask::Write { request: r, key: k, wait_ms: w } if r == request && w == wait_ms && k == key
             );
             prop_assert!(is_same);
         }
