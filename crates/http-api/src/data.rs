@@ -1,6 +1,7 @@
 //! `/db/execute`, `/db/query` and `/db/request`: a body becomes a request, its reply becomes JSON.
 
 use crate::front::{Call, Front, tell_index};
+use crate::key;
 use crate::outcome::{OUTCOME, Refusal, Response, json, of_reply};
 use crate::parse;
 use crate::render::{self, Envelope, Format};
@@ -48,7 +49,7 @@ pub(crate) async fn query(
     .await
 }
 
-/// Through the log if anything writes.
+/// Through the log if anything writes, or there is a key: a statement that was done under it may not even prepare any more.
 pub(crate) async fn request(
     front: &Front,
     call: &Call<'_>,
@@ -57,6 +58,9 @@ pub(crate) async fn request(
     let started = Instant::now();
     let statements = parse::statements(body, front.api.options.items_max)?;
     let request = request_of(call, statements, Shape::Request);
+    if key::of(call)?.is_some() {
+        return write(front, call, request, started).await;
+    }
     if front.api.database.is_read_only(&request).await {
         read(front, call, request, started).await
     } else {
@@ -90,7 +94,7 @@ async fn write(
     let transaction = request.transaction;
     let options = WriteOptions {
         wait_max: call.params.duration("timeout"),
-        ..WriteOptions::default()
+        key: key::of(call)?,
     };
     let answer = match front.api.database.execute(request, options).await {
         Ok(answer) => answer,
@@ -180,6 +184,7 @@ fn answered(
     let envelope = Envelope {
         took: format.timings.then(|| started.elapsed()),
         raft_index: index.filter(|_| params.has("raft_index")),
+        replayed: answer.replayed,
     };
     let mut response = json(
         render::reply(&answer.reply, format, envelope),

@@ -24,6 +24,7 @@ mod date;
 mod duration;
 mod front;
 mod json;
+mod key;
 mod members;
 mod metrics;
 mod options;

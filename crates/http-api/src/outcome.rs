@@ -3,14 +3,16 @@
 //! | outcome | status | `X-Sqlrep-Outcome` |
 //! | --- | --- | --- |
 //! | a write's reply; in it, SQL errors by statement | 200 | `committed`; `failed` if nothing of it was done |
+//! | a request under a known key was done before; what it answered wasn't kept | 200 with a top-level `error` | `committed` |
 //! | it isn't known whether a write was done | 200 with a top-level `error` | `unknown` |
 //! | certainly not done, may be sent again | 503, 429 or 408; 200 for a stale read | `refused` |
-//! | certainly not done, would be refused again | 400, 409 or 413 | `refused` |
+//! | certainly not done, would be refused again | 400, 409, 413, or 422 for a key of another request | `refused` |
 //! | done elsewhere | 301 | `refused` |
 //!
 //! Invariant: what is ambiguous by its `retry` is never a 5xx for a statement, since clients send again on 5xx. Calls
 //! of `Admin` may be repeated without harm, so theirs are 500 as in rqlite.
 
+use crate::front::tell_index;
 use crate::{json, render};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -127,7 +129,8 @@ fn of_write(error: &WriteError) -> StatusCode {
     match (error, error.retry()) {
         (WriteError::Overloaded, _) => StatusCode::TOO_MANY_REQUESTS,
         (WriteError::TooLarge { .. }, _) => StatusCode::PAYLOAD_TOO_LARGE,
-        (WriteError::KeyReused, _) => StatusCode::CONFLICT,
+        (WriteError::KeyReused, _) => StatusCode::UNPROCESSABLE_ENTITY,
+        (WriteError::ReplyNotKept { .. }, _) => StatusCode::OK,
         (_, Retry::Ambiguous) => StatusCode::OK,
         (_, Retry::Safe) => StatusCode::SERVICE_UNAVAILABLE,
         (_, Retry::Useless) => StatusCode::BAD_REQUEST,
@@ -166,11 +169,17 @@ pub(crate) fn refused(refusal: &Refusal, pretty: bool) -> Response {
             call,
             source: AdminError::UnknownNode(_),
         } => text(status, &format!("{call}: node not found in cluster")),
+        Refusal::Write(WriteError::ReplyNotKept { at }) => {
+            let mut response = json(render::not_kept(&refusal.to_string()), pretty);
+            tell_index(&mut response, at.index.into());
+            response
+        }
         _ if status == StatusCode::OK => json(render::error(&refusal.to_string()), pretty),
         _ => text(status, &refusal.to_string()),
     };
     let headers = response.headers_mut();
     let outcome = match refusal.retry() {
+        _ if matches!(refusal, Refusal::Write(WriteError::ReplyNotKept { .. })) => "committed",
         Retry::Ambiguous => "unknown",
         Retry::Safe | Retry::Useless => "refused",
     };

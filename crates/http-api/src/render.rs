@@ -30,6 +30,8 @@ pub(crate) struct Envelope {
     pub(crate) took: Option<Duration>,
     /// Where it stands in the log.
     pub(crate) raft_index: Option<u64>,
+    /// Whether an earlier request did it: our own.
+    pub(crate) replayed: bool,
 }
 
 /// The whole body.
@@ -55,6 +57,20 @@ pub(crate) fn reply(reply: &Reply, format: Format, envelope: Envelope) -> Vec<u8
         out.extend_from_slice(b",\"raft_index\":");
         json::integer(&mut out, index);
     }
+    if envelope.replayed {
+        out.extend_from_slice(REPLAYED);
+    }
+    out.push(b'}');
+    out
+}
+
+const REPLAYED: &[u8] = b",\"replayed\":true";
+
+/// The body of a request that was done before and whose results weren't kept.
+pub(crate) fn not_kept(text: &str) -> Vec<u8> {
+    let mut out = error(text);
+    out.pop();
+    out.extend_from_slice(REPLAYED);
     out.push(b'}');
     out
 }

@@ -137,6 +137,16 @@ pub(crate) struct NodeArguments {
     #[arg(long, env = "SQLREP_TRANSACTION_LIMIT", value_name = "PAGES", help_heading = CLUSTER)]
     pub(crate) transaction_limit: Option<u32>,
 
+    /// Cluster setting: entries for which an idempotency key is kept at least. Default: 1000000, hours of writing in
+    /// single requests: a client that asks again within them gets its first answer
+    #[arg(long, env = "SQLREP_KEY_RETENTION_ENTRIES", value_name = "ENTRIES", help_heading = CLUSTER)]
+    pub(crate) key_retention_entries: Option<u64>,
+
+    /// Cluster setting: bytes of idempotency keys and their replies that are kept beyond that. Default: 67108864
+    /// (64 MiB); in memory on every node, and written with each checkpoint that finds new ones
+    #[arg(long, env = "SQLREP_KEY_TABLE_BYTES", value_name = "BYTES", help_heading = CLUSTER)]
+    pub(crate) key_table_bytes: Option<u64>,
+
     /// Cluster setting by its name in /status, as NAME=VALUE with a number, true or false, such as
     /// SQLite's limits. May be repeated. Default: SQLite's limits, lowered where a client could
     /// exhaust a node
@@ -244,6 +254,8 @@ impl NodeArguments {
             request_limit: self.request_limit.or(file.request_limit),
             step_budget: self.step_budget.or(file.step_budget),
             transaction_limit: self.transaction_limit.or(file.transaction_limit),
+            key_retention_entries: self.key_retention_entries.or(file.key_retention_entries),
+            key_table_bytes: self.key_table_bytes.or(file.key_table_bytes),
             setting: if self.setting.is_empty() {
                 file.setting
             } else {

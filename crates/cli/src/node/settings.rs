@@ -199,6 +199,11 @@ fn cluster(arguments: &NodeArguments) -> Result<BTreeMap<String, String>, String
             text(arguments.transaction_limit.map(u64::from)),
         ),
         (
+            "key_retention_entries",
+            text(arguments.key_retention_entries),
+        ),
+        ("key_table_bytes", text(arguments.key_table_bytes)),
+        (
             "foreign_keys",
             arguments.foreign_keys.map(|on| on.to_string()),
         ),

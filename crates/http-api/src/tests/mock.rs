@@ -292,12 +292,23 @@ impl Came {
 
 impl Served {
     pub(super) async fn send(&self, method: &str, target: &str, kind: &str, body: &str) -> Came {
-        let request = HttpRequest::builder()
-            .method(method)
-            .uri(target)
-            .header("content-type", kind)
-            .body(Full::new(Bytes::from(body.to_owned())))
-            .unwrap();
+        let headers = [("content-type", kind)];
+        self.send_with(method, target, &headers, body).await
+    }
+
+    pub(super) async fn send_with(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Came {
+        let mut builder = HttpRequest::builder().method(method).uri(target);
+        for (name, value) in headers {
+            builder = builder.header(*name, *value);
+        }
+        let body = Full::new(Bytes::from(body.to_owned()));
+        let request = builder.body(body).unwrap();
         let (head, body) = self.front.answer(request).await.into_parts();
         let body = body.collect().await.unwrap().to_bytes().to_vec();
         Came {

@@ -28,7 +28,7 @@ fn write_errors() -> Vec<(WriteError, u16)> {
         (WriteError::DiskFull, 503),
         (WriteError::Conflict, 503),
         (WriteError::KeyExpired, 200),
-        (WriteError::KeyReused, 409),
+        (WriteError::KeyReused, 422),
         (
             WriteError::Unknown {
                 cause: text("the leadership changed"),
