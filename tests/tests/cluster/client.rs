@@ -86,6 +86,13 @@ impl Client {
         )
     }
 
+    /// Sends statements that are to be done once under `key`.
+    pub(crate) fn once(&self, key: &str, body: &str) -> Result<Answer, String> {
+        let request = agent(self.limit).post(self.url("/db/execute"));
+        let request = request.header("content-type", "application/json");
+        answer(request.header("idempotency-key", key).send(body))
+    }
+
     pub(crate) fn post(&self, path: &str, body: &Value) -> Result<(u16, Value), String> {
         let answer = self.send(path, &body.to_string())?;
         Ok((answer.status, answer.json()))

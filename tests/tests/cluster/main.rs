@@ -11,6 +11,7 @@ mod command;
 mod determinism;
 mod elsewhere;
 mod faults;
+mod keys;
 mod load;
 mod membership;
 mod process;
