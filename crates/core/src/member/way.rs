@@ -78,16 +78,10 @@ impl<M: StateMachine> Way<M> {
         is_at_hand && (is_not_proposed(error) || (is_unknown && self.key.is_some()))
     }
 
-    /// What the client is told after the last attempt: a refusal of that one says nothing about an earlier one.
+    /// What the client is told after the last attempt.
     pub(super) fn told(self, error: WriteError) -> WriteError {
         let of_gateway = self.key.is_some_and(|key| key.kind == KeyKind::Gateway);
-        match (error, self.unknown) {
-            (error @ (WriteError::KeyReused | WriteError::ReplyNotKept { .. }), _) => error,
-            (_, Some(unknown)) => unknown,
-            // This node knows no attempt that could have done it.
-            (WriteError::KeyExpired, None) if of_gateway => WriteError::NotDone,
-            (error, None) => error,
-        }
+        outcome(error, self.unknown, of_gateway)
     }
 
     /// A client that gave no key doesn't know of any.
@@ -98,5 +92,58 @@ impl<M: StateMachine> Way<M> {
             replayed,
             ..written
         }
+    }
+}
+
+/// What a failure of the last attempt means where an earlier one is `unknown` (invariant 2).
+fn outcome(last: WriteError, unknown: Option<WriteError>, of_gateway: bool) -> WriteError {
+    match (last, unknown) {
+        // Facts about all attempts, since they have one key.
+        (last @ (WriteError::KeyReused | WriteError::ReplyNotKept { .. }), _) => last,
+        (_, Some(unknown)) => unknown,
+        // This node drew the key, and knows of no attempt that could have done it.
+        (WriteError::KeyExpired, None) if of_gateway => WriteError::NotDone,
+        (last, None) => last,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Retry;
+
+    /// Rule 30: after an attempt that may have done it, the refusal of another one isn't the outcome.
+    #[test]
+    fn an_unknown_attempt_stays_unknown_whatever_is_refused_later() {
+        let cause = "the link ended".to_owned();
+        let unknown = || WriteError::Unknown {
+            cause: cause.clone(),
+        };
+        for last in [
+            WriteError::NotLeader { leader: None },
+            WriteError::NotDone,
+            WriteError::Overloaded,
+            WriteError::DiskFull,
+            WriteError::Stopped,
+            WriteError::KeyExpired,
+        ] {
+            for of_gateway in [false, true] {
+                assert_eq!(
+                    outcome(last.clone(), Some(unknown()), of_gateway),
+                    unknown()
+                );
+            }
+        }
+        let reused = outcome(WriteError::KeyReused, Some(unknown()), false);
+        assert_eq!(reused, WriteError::KeyReused);
+    }
+
+    /// Rule 28: an expired key of a client is unknown; that of a gateway, which has sent it once, certainly did nothing.
+    #[test]
+    fn whether_an_expired_key_is_unknown_depends_on_who_may_have_sent_it() {
+        let of_client = outcome(WriteError::KeyExpired, None, false);
+        assert_eq!(of_client.retry(), Retry::Ambiguous);
+        let of_gateway = outcome(WriteError::KeyExpired, None, true);
+        assert_eq!(of_gateway.retry(), Retry::Safe);
     }
 }

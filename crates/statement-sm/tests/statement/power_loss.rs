@@ -1,7 +1,7 @@
 //! A cluster in one process loses power as a whole, and one seed tells the whole story.
 
 use super::cluster::*;
-use sqlrep_core::{Route, Written};
+use sqlrep_core::{IdempotencyKey, Route, Written};
 use sqlrep_disk::Loss;
 use sqlrep_env::{Entropy, SimulatedEntropy};
 use sqlrep_sql::{Request, SqlSettings, Value};
@@ -97,6 +97,28 @@ async fn lose_power<L: Logs>(cluster: &mut Cluster<L>, luck: &SimulatedEntropy) 
     }
 }
 
+/// A write of `n`, and its key.
+fn keyed(n: u64) -> (Request, Option<IdempotencyKey>) {
+    let insert = Request::execute(format!("INSERT INTO acknowledged VALUES ({n})"));
+    let key = IdempotencyKey::new(&format!("acknowledged {n}"));
+    (insert, Some(key.unwrap()))
+}
+
+/// Every write is sent again under its key: those that were acknowledged are known, and each is there once.
+async fn again<L: Logs>(cluster: &Cluster<L>, all: &[u64], acknowledged: &[u64]) {
+    let leader = cluster.leader().await;
+    for n in all {
+        let (insert, key) = keyed(*n);
+        let written = leader.member.write_keyed(insert, key, Route::Here, SECOND);
+        let replayed = written.await.unwrap().replayed;
+        assert!(replayed || !acknowledged.contains(n), "{n} is forgotten");
+    }
+    cluster.agreed().await;
+    let counts = "SELECT count(*) || ' of ' || count(DISTINCT n) FROM acknowledged";
+    let expected = format!("{} of {}", all.len(), all.len());
+    assert_eq!(cluster.value(counts), Value::Text(expected));
+}
+
 /// Writes that are under way when the power goes, and what their clients were told. Those numbered in the answer were
 /// acknowledged.
 async fn cut_off<L: Logs>(
@@ -113,8 +135,8 @@ async fn cut_off<L: Logs>(
         );
         writes.spawn(async move {
             tokio::time::sleep(pause).await;
-            let insert = Request::execute(format!("INSERT INTO acknowledged VALUES ({n})"));
-            let done = member.write(insert, Route::Here, SECOND).await;
+            let (insert, key) = keyed(n);
+            let done = member.write_keyed(insert, key, Route::Here, SECOND).await;
             done.ok().map(|_| n)
         });
     }
@@ -145,8 +167,9 @@ async fn story<L: Logs>(seed: u64, logs: L, when: When) -> Vec<String> {
     let schema =
         "CREATE TABLE t(a INTEGER PRIMARY KEY AUTOINCREMENT, b, c DEFAULT CURRENT_TIMESTAMP);
                   CREATE VIRTUAL TABLE f USING fts5(x);
-                  CREATE TABLE acknowledged(n INTEGER PRIMARY KEY)";
+                  CREATE TABLE acknowledged(n)";
     super::bed::good(&cluster.execute(schema).await);
+    let (mut sent, mut told) = (Vec::new(), Vec::new());
     for blackout in 1..=3 {
         load(&cluster, &mut trace, &luck, 25).await;
         let before = cluster.agreed().await;
@@ -170,6 +193,9 @@ async fn story<L: Logs>(seed: u64, logs: L, when: When) -> Vec<String> {
                 assert_eq!(found, Value::Integer(1), "{n} was acknowledged");
             }
             assert!((1..40).contains(&acknowledged.len()), "{acknowledged:?}");
+            sent.extend(from..from + 40);
+            told.extend(acknowledged);
+            again(&cluster, &sent, &told).await;
         }
         let kept = cluster.value("SELECT group_concat(n) FROM acknowledged");
         trace.note(format!("kept {kept:?}"));
@@ -215,7 +241,8 @@ fn blackouts_lose_nothing_and_one_seed_is_one_story() {
     twice(21, MemoryLogs::default);
 }
 
-/// The power goes in the middle of writes: what was acknowledged is there, the rest is there or not, and the same everywhere.
+/// Rules 5 and 28: the power goes in the middle of writes: what was acknowledged is there, the rest is there or not, the same
+/// everywhere; sent again under its key, each is there once, and what was acknowledged before any blackout is known.
 /// (Which of the rest is, and when, isn't the seed's alone: tokio wakes the many that wait for one watch in an order of its own.)
 #[test]
 fn blackouts_under_load_keep_what_was_acknowledged() {
