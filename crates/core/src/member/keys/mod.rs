@@ -39,8 +39,9 @@ use std::sync::Arc;
 /// A longer reply isn't kept (safety rule 29).
 pub(crate) const REPLY_BYTES_MAX: usize = 1 << 10;
 
-/// What gateways' keys may take: tens of thousands of requests, some seconds at the highest rates.
-const GATEWAY_BYTES_MAX: u64 = 8 << 20;
+/// What gateways' keys may take: forty thousand requests, seconds at the highest rates. More costs every forwarded write time
+/// and every checkpoint bytes.
+const GATEWAY_BYTES_MAX: u64 = 4 << 20;
 
 /// A table that can't forget and takes so many times its share takes no more.
 const FULL_FACTOR: u64 = 4;

@@ -65,11 +65,12 @@ impl Table {
     ///
     /// If the name is: it would be done twice.
     pub(crate) fn insert(&mut self, name: Bytes, record: Record) {
-        assert!(!self.by_name.contains_key(&name), "a key is recorded once");
         self.bytes += cost(&name, &record);
         self.by_age.insert_mut(self.next, name.clone());
         self.next += 1;
         self.by_name.insert_mut(name, record);
+        let (names, ages) = (self.by_name.size(), self.by_age.size());
+        assert_eq!(names, ages, "a key is recorded once");
     }
 
     /// Whether it takes no more keys: the oldest have to be kept, and it holds several times its share.
