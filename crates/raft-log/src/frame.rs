@@ -340,6 +340,28 @@ mod tests {
         ]
     }
 
+    /// The bytes of `docs/formats.md`, "Frames of the log".
+    #[test]
+    fn the_bytes_stay_what_they_are() {
+        let id = EntryId {
+            term: Term(2),
+            index: LogIndex(5),
+        };
+        let payload = Payload::Command(Bytes::from_static(b"abc"));
+        let mut batch = Batch::new(seed(), 7, 512, 0x0403_0201);
+        batch.push_entry(&Entry { id, payload });
+        batch.push(&Record::Mark(Some(id)));
+        let (bytes, chain) = batch.finish();
+        let entry =
+            b"\x13\0\0\0\xcc\x44\x5f\x38\x01\x02\x03\x04\x01\x01\0\0\x07\0\0\0\0\0\0\0\0\0\0\0\
+            \x02\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0abc";
+        let mark =
+            b"\x11\0\0\0\xc5\x5d\xc7\x99\xcc\x44\x5f\x38\x04\0\x01\0\x07\0\0\0\0\0\0\0\0\0\0\0\
+            \x01\x02\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0";
+        assert_eq!(bytes, [&entry[..], mark].concat());
+        assert_eq!(chain.to_le_bytes(), *b"\xc5\x5d\xc7\x99");
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(128))]
 

@@ -168,6 +168,17 @@ mod tests {
         }
     }
 
+    /// The bytes of `docs/formats.md`, "Head of a segment".
+    #[test]
+    fn the_bytes_stay_what_they_are() {
+        let bytes = header(identity(3), 4, 4096);
+        let fields = b"sqlrplog\x01\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0\0\x10\0\0\0\0\0\0";
+        assert_eq!(bytes[..48], *fields);
+        assert_eq!(bytes[48..508], [0; 460]);
+        assert_eq!(bytes[508..], *b"\xd3\x70\xf1\x4b");
+        assert_eq!(path(255), "log/00000000000000ff.seg");
+    }
+
     #[test]
     fn names_are_recognized() {
         assert_eq!(name("0000000000000001.seg"), Name::Segment(1));

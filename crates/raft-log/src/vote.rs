@@ -338,6 +338,18 @@ mod tests {
         }
     }
 
+    /// The bytes of `docs/formats.md`, "`log/vote`".
+    #[test]
+    fn the_bytes_stay_what_they_are() {
+        let (disk, _) = disk(&[3, 4]);
+        let expected = b"vote\x01\x01\x01\0\x02\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\
+            \x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x3d\xc3\x89\xbe";
+        let file = disk.read_file(PATH).unwrap();
+        assert_eq!(file[..52], *expected);
+        assert_eq!(file[4096..4096 + 52], *expected);
+        assert_eq!(file.len(), 8192);
+    }
+
     proptest! {
         #[test]
         fn no_bytes_panic_and_a_flip_is_found(bytes in proptest::collection::vec(any::<u8>(), 0..60), term in 0..1u64 << 60, at in 0..RECORD_BYTES, bit in 0u8..8) {

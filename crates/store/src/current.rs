@@ -41,3 +41,26 @@ impl Current {
 pub(crate) fn folder(generation: u64) -> String {
     format!("db/{generation}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sqlrep_disk::SimulatedDisk;
+
+    /// The bytes of `docs/formats.md`, "`db/current`".
+    #[test]
+    fn the_bytes_stay_what_they_are() {
+        let disk = SimulatedDisk::new(1);
+        disk.create_dir("db").unwrap();
+        let (mut current, none) = Current::open(&disk).unwrap();
+        assert_eq!(none, None);
+        current.switch(3).unwrap();
+        let mut expected =
+            b"SRCU\x01\0\0\0\x01\0\0\0\0\0\0\0\x08\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0".to_vec();
+        expected.extend(0x2423_24c0_7f1b_ed70u64.to_le_bytes());
+        let file = disk.read_file("db/current").unwrap();
+        assert_eq!(file[..40], expected);
+        assert_eq!(file[4096..4096 + 40], expected);
+        assert_eq!(Current::open(&disk).unwrap().1, Some(3));
+    }
+}

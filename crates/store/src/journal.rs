@@ -207,3 +207,46 @@ fn whole(file: &dyn File, bytes: u64) -> Result<bool, StoreError> {
     file.read_exact_at(bytes, &mut found)?;
     Ok(u64::from_le_bytes(found) == hash.digest())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Checksum, PageCount, Side};
+    use sqlrep_disk::{Disk, OpenMode, SimulatedDisk};
+
+    /// The bytes of `docs/formats.md`, "`main.journal`".
+    #[test]
+    fn the_bytes_stay_what_they_are() {
+        let disk = SimulatedDisk::new(1);
+        let file = disk.open("journal", OpenMode::New).unwrap();
+        let size = PageSize::new(512).unwrap();
+        let record = Record {
+            generation: 2,
+            position: Some(Position { term: 3, index: 9 }),
+            page_size: size,
+            pages: PageCount(6),
+            checksum: Checksum(7),
+            side: Side::default(),
+        };
+        let head = Head {
+            from: Some(Position { term: 3, index: 4 }),
+            record: record.clone(),
+            pages: 1,
+        };
+        let mut writer = JournalWriter::begin(file.clone(), &head).unwrap();
+        let page = (PageNumber::new(5).unwrap(), vec![0xab; 512].into());
+        writer.pages(&[page]).unwrap();
+        writer.complete().unwrap();
+        let mut expected =
+            b"SRJOURNL\x01\x01\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0\
+            \0\x02\0\0\x01\0\0\0\x31\0\0\0\0\0\0\0"
+                .to_vec();
+        expected.extend(record.encode());
+        expected.extend(5u32.to_le_bytes());
+        expected.extend([0xab; 512]);
+        expected.extend(0x9dd5_b185_1b38_6ae8u64.to_le_bytes());
+        assert_eq!(disk.read_file("journal").unwrap(), expected);
+        let found = JournalReader::find(file, 2, size, "journal").unwrap();
+        assert!(matches!(found, Found::Whole(reader) if reader.head == head));
+    }
+}

@@ -145,6 +145,27 @@ mod tests {
         })
     }
 
+    /// The bytes of `docs/formats.md`, "`main.position`".
+    #[test]
+    fn the_bytes_stay_what_they_are() {
+        let record = Record {
+            generation: 2,
+            position: Some(Position { term: 3, index: 4 }),
+            page_size: PageSize::DEFAULT,
+            pages: PageCount(5),
+            checksum: Checksum(0x0123_4567_89ab_cdef),
+            side: Side {
+                core: Bytes::from_static(b"core"),
+                mode: Bytes::from_static(b"mode!"),
+            },
+        };
+        let expected =
+            b"\x02\0\0\0\0\0\0\0\x01\x03\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0\0\x10\0\0\x05\0\0\0\
+            \xef\xcd\xab\x89\x67\x45\x23\x01\x04\0\0\0\x05\0\0\0coremode!";
+        assert_eq!(record.encode(), expected);
+        assert_eq!((SLOTS.magic, SLOTS.slot_bytes), (*b"SRPO", 131_072));
+    }
+
     proptest! {
         /// Rule 5: position, size, checksum and both parts of the side state are one record.
         #[test]

@@ -262,6 +262,21 @@ mod tests {
         panic!("recording never came to an end");
     }
 
+    /// The bytes of `docs/formats.md`, "Two slots": releases read each other's files.
+    #[test]
+    fn the_bytes_stay_what_they_are() {
+        let disk = SimulatedDisk::new(1);
+        let (mut slots, _) = open(&disk).unwrap();
+        slots.record(b"old").unwrap();
+        slots.record(b"body").unwrap();
+        let mut expected = b"test\x01\0\0\0\x02\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0body".to_vec();
+        expected.extend(0xdc09_51cd_4443_bff5u64.to_le_bytes());
+        let file = disk.read_file("slots").unwrap();
+        assert_eq!(file[..36], expected);
+        assert_eq!(file[1024..1024 + 36], expected);
+        assert_eq!(file.len(), 1024 + 36);
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
