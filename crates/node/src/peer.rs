@@ -69,6 +69,7 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use sqlrep_core::{ClusterId, LogIndex};
 
     #[test]
     fn a_question_and_an_answer_come_back() {
@@ -82,6 +83,53 @@ mod tests {
         let answer = Answer::Query(Err(ReadError::Stale));
         assert_eq!(decode::<Answer>(&encode(&answer)), Ok(answer));
         assert!(decode::<Ask>(&[2, 1]).unwrap_err().contains("format 2"));
+    }
+
+    /// The bytes of `docs/formats.md`, "What nodes ask each other".
+    #[test]
+    fn the_bytes_stay_what_they_are() {
+        let levels = [
+            ReadLevel::None,
+            ReadLevel::Weak,
+            ReadLevel::Linearizable,
+            ReadLevel::Strong,
+            ReadLevel::Auto,
+        ];
+        for (number, level) in (0..).zip(levels) {
+            let bound = ReadBound {
+                freshness: Some(Duration::new(1, 2)),
+                freshness_strict: true,
+                at_least: Some((ClusterId(3), LogIndex(4))),
+                wait_max: None,
+            };
+            let ask = Ask::Query {
+                request: Request::default(),
+                level,
+                bound,
+                run_max: Some(Duration::new(5, 6)),
+            };
+            let expected = [1, 0, 0, 0, 0, 0, number, 1, 1, 2, 1, 1, 3, 4, 0, 1, 5, 6];
+            assert_eq!(encode(&ask)[..], expected);
+        }
+        assert_eq!(encode(&Ask::Describe)[..], [1, 1]);
+        let replied = Answer::Query(Ok((Reply::default(), None)));
+        assert_eq!(encode(&replied)[..], [1, 0, 0, 0, 0]);
+        assert_eq!(
+            encode(&Answer::Query(Err(ReadError::Stale)))[..],
+            [1, 0, 1, 1]
+        );
+        let description = Description {
+            http_address: "a:1".to_owned(),
+            release: "0".to_owned(),
+        };
+        assert_eq!(
+            encode(&Answer::Describe(description))[..],
+            *b"\x01\x01\x03a:1\x010"
+        );
+        assert_eq!(
+            encode(&Answer::Refused("x".to_owned()))[..],
+            *b"\x01\x02\x01x"
+        );
     }
 
     proptest! {

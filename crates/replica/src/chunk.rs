@@ -236,6 +236,22 @@ mod tests {
         );
     }
 
+    /// The bytes of `docs/formats.md`, "Chunks of a snapshot".
+    #[test]
+    fn the_bytes_stay_what_they_are() {
+        let mut expected =
+            b"\x01\0\0\0\0\x10\0\0\x07\0\0\0\xef\xcd\xab\x89\x67\x45\x23\x01mode".to_vec();
+        expected.extend(0xe0fc_f91c_5a1b_ac49u64.to_le_bytes());
+        assert_eq!(encode_head(&head(b"mode".to_vec())), expected);
+        let mut pages = begin_pages();
+        pages.put_u32_le(5);
+        pages.put_bytes(0xab, 512);
+        let mut expected = b"\x01\x01\x05\0\0\0".to_vec();
+        expected.extend([0xab; 512]);
+        expected.extend(0x7078_7bb4_6ddd_092bu64.to_le_bytes());
+        assert_eq!(seal(pages), expected);
+    }
+
     proptest! {
         #[test]
         fn a_head_comes_back(mode in proptest::collection::vec(any::<u8>(), 0..200), table_bytes in 0u64..3) {

@@ -72,7 +72,7 @@ pub(crate) fn request_bytes(request: &Request) -> usize {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use sqlrep_sql::{Parameter, Statement, Value};
+    use sqlrep_sql::{Parameter, Shape, Statement, Value};
 
     fn batch(requests: Vec<Request>) -> Batch {
         Batch {
@@ -148,6 +148,42 @@ mod tests {
         };
         let batch = batch(vec![request]);
         assert!(Batch::decode(&batch.encode()).is_ok());
+    }
+
+    /// The bytes of `docs/formats.md`, "A batch", "A request".
+    #[test]
+    fn the_bytes_stay_what_they_are() {
+        let parameters = vec![
+            Parameter::Positional(Value::Null),
+            Parameter::Positional(Value::Integer(-2)),
+            Parameter::Positional(Value::Real(1.0)),
+            Parameter::Named("n".to_owned(), Value::Text("t".to_owned())),
+            Parameter::Positional(Value::Blob(vec![0xff])),
+        ];
+        let statement = Statement {
+            sql: "x".to_owned(),
+            parameters,
+        };
+        let shapes = [Shape::Execute, Shape::Query, Shape::Request];
+        let mut requests = shapes.map(|shape| Request {
+            shape,
+            ..Request::default()
+        });
+        requests[0].statements.push(statement);
+        requests[1].transaction = true;
+        requests[2].qualify_columns = true;
+        let batch = Batch {
+            stamp_unix_ms: 1 << 40,
+            seed: 251,
+            reset: true,
+            proof: Some((7, 8)),
+            requests: requests.into(),
+        };
+        let expected = b"\x01\xfd\0\0\0\0\0\x01\0\0\xfb\xfb\0\x01\x01\x07\x08\x03\
+            \x01\x01x\x05\0\0\0\x01\x03\0\x02\0\0\0\0\0\0\xf0\x3f\x01\x01n\x03\x01t\0\x04\x01\xff\0\0\0\
+            \0\x01\x01\0\
+            \0\0\x02\x01";
+        assert_eq!(batch.encode()[..], *expected);
     }
 
     proptest! {

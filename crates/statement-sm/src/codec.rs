@@ -46,7 +46,8 @@ pub(crate) fn decode<T: DeserializeOwned, const BYTES_MAX: usize>(
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use sqlrep_sql::{Reply, Request};
+    use sqlrep_sql::{Outcome, Reply, Request, Rows, SqlError, Value, Written};
+    use std::time::Duration;
 
     #[test]
     fn what_is_too_long_or_has_more_behind_it_is_refused() {
@@ -69,6 +70,35 @@ mod tests {
                 .unwrap_err()
                 .contains("format 2")
         );
+    }
+
+    /// The bytes of `docs/formats.md`, "A reply".
+    #[test]
+    fn the_bytes_of_a_reply_stay_what_they_are() {
+        let took = Duration::new(1, 2);
+        let written = Written {
+            last_insert_id: -1,
+            rows_affected: 2,
+            took,
+        };
+        let rows = Rows {
+            columns: vec!["a".to_owned()],
+            types: vec![Some("b".to_owned())],
+            tables: Some(vec![None]),
+            values: vec![vec![Value::Integer(3)]],
+            took,
+        };
+        let failed = SqlError {
+            code: 19,
+            message: "no".to_owned(),
+        };
+        let outcomes = vec![
+            Outcome::Written(written),
+            Outcome::Rows(rows),
+            Outcome::Failed(failed),
+        ];
+        let expected = b"\x01\x03\0\x01\x02\x01\x02\x01\x01\x01a\x01\x01\x01b\x01\x01\0\x01\x01\x01\x06\x01\x02\x02\x26\x02no";
+        assert_eq!(encode(&Reply { outcomes })[..], *expected);
     }
 
     proptest! {

@@ -60,6 +60,18 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// The bytes of `docs/formats.md`, "Statement mode's side state".
+    #[test]
+    fn the_bytes_stay_what_they_are() {
+        let side = Side {
+            last_stamp: UnixMillis(1),
+            last_insert_id: -2,
+            rows_affected: 3,
+        };
+        let expected = b"\x01\x01\0\0\0\0\0\0\0\xfe\xff\xff\xff\xff\xff\xff\xff\x03\0\0\0\0\0\0\0";
+        assert_eq!(side.encode()[..], *expected);
+    }
+
     proptest! {
         #[test]
         fn it_comes_back(stamp: u64, last_insert_id: i64, rows_affected: u64) {

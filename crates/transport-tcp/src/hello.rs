@@ -230,6 +230,22 @@ pub(crate) mod tests {
         assert_eq!(body(&bytes), expected);
     }
 
+    /// The numbers of `docs/formats.md`, "Handshake".
+    #[test]
+    fn the_numbers_of_lanes_and_verdicts_stay_what_they_are() {
+        for (number, lane) in (0..).zip(Lane::ALL) {
+            let bytes = encode(&Call { lane, ..call() });
+            assert_eq!(bytes[bytes.len() - 3..], [number, 1, 2]);
+        }
+        let verdict = |verdict: Verdict| body(&encode(&verdict)).to_vec();
+        assert_eq!(verdict(Verdict::Accepted), [1, 0]);
+        assert_eq!(
+            verdict(Verdict::Refused("no".to_owned())),
+            *b"\x01\x01\x02no"
+        );
+        assert_eq!(verdict(Verdict::Busy("no".to_owned())), *b"\x01\x02\x02no");
+    }
+
     #[test]
     fn each_way_to_be_malformed_is_told_apart() {
         let good = encode(&call());

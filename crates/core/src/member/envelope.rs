@@ -116,6 +116,41 @@ mod tests {
         assert_eq!(opened, envelope(Some(key)));
     }
 
+    /// The bytes of `docs/formats.md`, "A command" and "`core`'s side state".
+    #[test]
+    fn the_bytes_stay_what_they_are() {
+        let seal = |content| {
+            let envelope = Envelope {
+                content,
+                ..envelope(None)
+            };
+            envelope.seal(b"body")
+        };
+        let items = vec![Item::default(); 2];
+        let genesis = Content::Genesis {
+            cluster: ClusterId(9),
+            settings: Bytes::from_static(b"{}"),
+        };
+        assert_eq!(
+            seal(Content::Requests { items })[..],
+            *b"\x01\x01\x4d\x05\x00\x02\x00\x00body"
+        );
+        assert_eq!(seal(genesis)[..], *b"\x01\x01\x4d\x05\x01\x09\x02{}body");
+        assert_eq!(seal(Content::Barrier)[..], *b"\x01\x01\x4d\x05\x02body");
+        let side = Side {
+            members_at: Some(EntryId::default()),
+            members: Members {
+                voters: vec![[NodeId::new(1).unwrap()].into()],
+                ..Members::default()
+            },
+            cluster: ClusterId(u64::MAX),
+            settings: Bytes::from_static(b"{}"),
+        };
+        let expected =
+            b"\x01\x01\x00\x00\x01\x01\x01\x00\xfd\xff\xff\xff\xff\xff\xff\xff\xff\x02{}";
+        assert_eq!(codec::encode(&side)[..], *expected);
+    }
+
     #[test]
     fn no_entry_yet_means_no_members_and_no_cluster() {
         let side = Side::open(b"").unwrap();

@@ -357,3 +357,156 @@ pub(super) fn snapshot_fits(vote: &Vote, id: EntryId, committed: Option<&LogId>)
     });
     id.term <= vote.term && newer
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DirectoryId, Term};
+
+    const VOTE: &[u8] = b"\x03\x01\x01\x01";
+
+    fn id(term: u64, index: u64) -> EntryId {
+        EntryId {
+            term: Term(term),
+            index: LogIndex(index),
+        }
+    }
+
+    fn vote() -> Vote {
+        Vote {
+            term: Term(3),
+            node: NodeId::new(1),
+            committed: true,
+        }
+    }
+
+    fn append(entries: Vec<Entry>) -> Append {
+        Append {
+            vote: vote(),
+            previous: Some(id(2, 4)),
+            entries,
+            committed: None,
+        }
+    }
+
+    /// `value` is the format byte and then these.
+    #[track_caller]
+    fn is(value: &impl Serialize, expected: &[&[u8]]) {
+        assert_eq!(
+            codec::encode(value)[..],
+            [&[1][..], &expected.concat()].concat()
+        );
+    }
+
+    /// The bytes of `docs/formats.md`, "Members".
+    #[test]
+    fn the_bytes_of_members_stay_what_they_are() {
+        let peer = Peer {
+            raft: "a:1".to_owned(),
+            http: "b:22".to_owned(),
+            directory: DirectoryId(300),
+        };
+        let members = Members {
+            voters: vec![[1, 2].map(node_id).into()],
+            peers: BTreeMap::from([(node_id(1), peer)]),
+        };
+        is(
+            &members,
+            &[b"\x01\x02\x01\x02\x01\x01\x03a:1\x04b:22\xfb\x2c\x01"],
+        );
+    }
+
+    /// The bytes of `docs/formats.md`, "Append lane".
+    #[test]
+    fn the_bytes_of_the_append_lane_stay_what_they_are() {
+        let payloads = [
+            Payload::Blank,
+            Payload::Command(Bytes::from_static(b"ab")),
+            Payload::Membership(Bytes::from_static(b"m")),
+        ];
+        let entry = |(index, payload)| Entry {
+            id: id(3, index),
+            payload,
+        };
+        let entries: Vec<Entry> = (5..).zip(payloads).map(entry).collect();
+        let bytes = b"\x01\x02\x04\x03\x03\x05\x00\x03\x06\x01\x02ab\x03\x07\x02\x01m\x00";
+        is(&append(entries), &[VOTE, bytes]);
+        is(&Appended::Matching(Some(id(3, 7))), &[b"\x00\x01\x03\x07"]);
+        is(&Appended::Conflict(id(2, 4)), &[b"\x01\x02\x04"]);
+        is(&Appended::HigherVote(vote()), &[b"\x02", VOTE]);
+    }
+
+    /// The bytes of `docs/formats.md`, "Control lane".
+    #[test]
+    fn the_bytes_of_the_control_lane_stay_what_they_are() {
+        let ballot = || Ballot {
+            vote: vote(),
+            last: Some(id(2, 4)),
+            transfer: true,
+        };
+        let last = Some(id(2, 4));
+        is(
+            &Ask::Heartbeat(append(Vec::new())),
+            &[b"\x00", VOTE, b"\x01\x02\x04\x00\x00"],
+        );
+        is(&Ask::Vote(ballot()), &[b"\x01", VOTE, b"\x01\x02\x04\x01"]);
+        is(
+            &Ask::PreVote(ballot()),
+            &[b"\x02", VOTE, b"\x01\x02\x04\x01"],
+        );
+        let (from, to) = (vote(), node_id(9));
+        is(
+            &Ask::Transfer { from, to, last },
+            &[b"\x03", VOTE, b"\x09\x01\x02\x04"],
+        );
+        is(&Answer::Heartbeat(Beat::Success), &[b"\x00\x00"]);
+        is(
+            &Answer::Heartbeat(Beat::Partial(last)),
+            &[b"\x00\x01\x01\x02\x04"],
+        );
+        is(&Answer::Heartbeat(Beat::Conflict), &[b"\x00\x02"]);
+        is(
+            &Answer::Heartbeat(Beat::HigherVote(vote())),
+            &[b"\x00\x03", VOTE],
+        );
+        let granted = Answer::Vote {
+            vote: vote(),
+            granted: true,
+            last,
+        };
+        is(&granted, &[b"\x01", VOTE, b"\x01\x01\x02\x04"]);
+        is(&Answer::Transfer(Ok(())), &[b"\x02\x00"]);
+        let changed = NotTaken::VoteChanged {
+            expected: vote(),
+            actual: vote(),
+        };
+        is(
+            &Answer::Transfer(Err(changed)),
+            &[b"\x02\x01\x00", VOTE, VOTE],
+        );
+        let behind = NotTaken::NotFlushed {
+            expected: last,
+            actual: None,
+        };
+        is(
+            &Answer::Transfer(Err(behind)),
+            &[b"\x02\x01\x01\x01\x02\x04\x00"],
+        );
+    }
+
+    /// The bytes of `docs/formats.md`, "Snapshot lane".
+    #[test]
+    fn the_bytes_of_the_snapshot_lane_stay_what_they_are() {
+        let head = Piece::Head {
+            vote: vote(),
+            id: id(2, 4),
+            side: Bytes::from_static(b"side"),
+        };
+        is(&head, &[b"\x00", VOTE, b"\x02\x04\x04side"]);
+        is(&Piece::Chunk(Bytes::from_static(b"abc")), &[b"\x01\x03abc"]);
+        is(&Piece::End, &[b"\x02"]);
+        is(&Progress::Bytes(70_000), &[b"\x00\xfc\x70\x11\x01\x00"]);
+        is(&Progress::Done(vote()), &[b"\x01", VOTE]);
+        is(&Progress::Failed("no".to_owned()), &[b"\x02\x02no"]);
+    }
+}

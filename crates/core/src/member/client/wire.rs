@@ -105,8 +105,169 @@ impl Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec;
+    use crate::member::founding::Terms;
+    use crate::{ClusterId, DirectoryId, LogIndex, NodeId, Peer, Term, codec};
     use proptest::prelude::*;
+    use std::time::Duration;
+
+    fn asked(ask: Ask) -> Vec<u8> {
+        codec::encode(&Call { number: 9, ask }).to_vec()
+    }
+
+    fn answered(answer: Answer) -> Vec<u8> {
+        codec::encode(&Return { number: 9, answer }).to_vec()
+    }
+
+    fn node() -> NodeId {
+        NodeId::new(7).unwrap()
+    }
+
+    fn peer() -> Peer {
+        Peer {
+            raft: "a:1".to_owned(),
+            http: "b:2".to_owned(),
+            directory: DirectoryId(8),
+        }
+    }
+
+    /// The bytes of `docs/formats.md`, "Client lane".
+    #[test]
+    fn the_bytes_of_asks_stay_what_they_are() {
+        let request = Bytes::from_static(b"ab");
+        let opaque = Ask::Opaque(request.clone());
+        assert_eq!(asked(Ask::Echo), b"\x01\x09\x00");
+        let write = Ask::Write {
+            request,
+            wait_ms: 1000,
+        };
+        assert_eq!(asked(write), b"\x01\x09\x01\x02ab\xfb\xe8\x03");
+        assert_eq!(asked(Ask::ReadIndex), b"\x01\x09\x02");
+        assert_eq!(asked(Ask::Barrier), b"\x01\x09\x03");
+        assert_eq!(asked(opaque), b"\x01\x09\x04\x02ab");
+        assert_eq!(asked(Ask::Greet), b"\x01\x09\x05");
+        let change = |change| {
+            asked(Ask::Change {
+                change,
+                wait_ms: 5,
+                hops: 255,
+            })
+        };
+        let (node, peer) = (node(), peer());
+        let join = Change::Join {
+            node,
+            peer,
+            voter: true,
+        };
+        assert_eq!(
+            change(join),
+            b"\x01\x09\x06\x00\x07\x03a:1\x03b:2\x08\x01\x05\xff"
+        );
+        assert_eq!(
+            change(Change::Remove { node }),
+            b"\x01\x09\x06\x01\x07\x05\xff"
+        );
+        let to = Some(node);
+        assert_eq!(
+            change(Change::Transfer { to }),
+            b"\x01\x09\x06\x02\x01\x07\x05\xff"
+        );
+    }
+
+    /// The bytes of `docs/formats.md`, "Client lane".
+    #[test]
+    fn the_bytes_of_answers_stay_what_they_are() {
+        let id = EntryId {
+            term: Term(3),
+            index: LogIndex(4),
+        };
+        let bytes = Bytes::from_static(b"ab");
+        assert_eq!(answered(Answer::Echo), b"\x01\x09\x00");
+        assert_eq!(answered(Answer::Overloaded), b"\x01\x09\x01");
+        assert_eq!(answered(Answer::TooLarge { bytes: 5 }), b"\x01\x09\x02\x05");
+        let written = Answer::Written(Ok((bytes.clone(), id)));
+        assert_eq!(answered(written), b"\x01\x09\x03\x00\x02ab\x03\x04");
+        assert_eq!(answered(Answer::Index(Ok(id))), b"\x01\x09\x04\x00\x03\x04");
+        assert_eq!(
+            answered(Answer::Opaque(bytes.clone())),
+            b"\x01\x09\x05\x02ab"
+        );
+        let greeting = Greeting {
+            node: node(),
+            directory: DirectoryId(8),
+            empty: true,
+            cluster: ClusterId(9),
+            settings: bytes.clone(),
+            leader: Some(node()),
+            members: [(node(), peer())].into(),
+            members_at: Some(id),
+            terms: Some(Terms {
+                peer: peer(),
+                mode: "m".to_owned(),
+                settings: bytes,
+                expect: Some(3),
+                seen: [DirectoryId(8)].into(),
+            }),
+        };
+        let expected =
+            b"\x01\x09\x06\x07\x08\x01\x09\x02ab\x01\x07\x01\x07\x03a:1\x03b:2\x08\x01\x03\x04\
+            \x01\x03a:1\x03b:2\x08\x01m\x02ab\x01\x03\x01\x08";
+        assert_eq!(answered(Answer::Greeting(Box::new(greeting))), expected);
+        assert_eq!(answered(Answer::Changed(Ok(()))), b"\x01\x09\x07\x00");
+        let undone = |undone| answered(Answer::Changed(Err(undone)));
+        let leader = None;
+        assert_eq!(
+            undone(Undone::NotLeader { leader }),
+            b"\x01\x09\x07\x01\x00\x00"
+        );
+        assert_eq!(undone(Undone::refused("x")), b"\x01\x09\x07\x01\x01\x01x");
+        let waited = Duration::new(5, 6);
+        assert_eq!(
+            undone(Undone::Timeout { waited }),
+            b"\x01\x09\x07\x01\x02\x05\x06"
+        );
+    }
+
+    /// The numbers of `docs/formats.md`, "Errors that travel".
+    #[test]
+    fn the_bytes_of_errors_stay_what_they_are() {
+        let leader = Some(node());
+        let waited = Duration::new(5, 6);
+        let (what, cause) = ("x".to_owned(), "x".to_owned());
+        let (bytes, limit_bytes) = (5, 6);
+        let writes: [(WriteError, &[u8]); 12] = [
+            (WriteError::NotLeader { leader }, b"\x00\x01\x07"),
+            (WriteError::NotDone, b"\x01"),
+            (WriteError::Overloaded, b"\x02"),
+            (WriteError::Expired { waited }, b"\x03\x05\x06"),
+            (WriteError::TooLarge { bytes, limit_bytes }, b"\x04\x05\x06"),
+            (WriteError::DiskFull, b"\x05"),
+            (WriteError::Conflict, b"\x06"),
+            (WriteError::KeyExpired, b"\x07"),
+            (WriteError::KeyReused, b"\x08"),
+            (WriteError::Unknown { cause }, b"\x09\x01x"),
+            (WriteError::Stopped, b"\x0a"),
+            (WriteError::Unsupported { what: what.clone() }, b"\x0b\x01x"),
+        ];
+        for (error, expected) in writes {
+            let bytes = answered(Answer::Written(Err(error)));
+            assert_eq!(bytes, [b"\x01\x09\x03\x01", expected].concat());
+        }
+        let (ours, theirs) = (ClusterId(5), ClusterId(6));
+        let reads: [(ReadError, &[u8]); 8] = [
+            (ReadError::NotLeader { leader }, b"\x00\x01\x07"),
+            (ReadError::Stale, b"\x01"),
+            (ReadError::Timeout { waited }, b"\x02\x05\x06"),
+            (ReadError::OtherCluster { ours, theirs }, b"\x03\x05\x06"),
+            (ReadError::Quarantined, b"\x04"),
+            (ReadError::Overloaded, b"\x05"),
+            (ReadError::Failed { what }, b"\x06\x01x"),
+            (ReadError::Stopped, b"\x07"),
+        ];
+        for (error, expected) in reads {
+            let bytes = answered(Answer::Index(Err(error)));
+            assert_eq!(bytes, [b"\x01\x09\x04\x01", expected].concat());
+        }
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
