@@ -1,6 +1,6 @@
 //! `log/vote`: the newest vote, in two slots (safety rule 6).
 //!
-//! A vote is written to both slots, one after the other, each synced, the newest valid one last, so one whole copy
+//! A vote is written to both slots, one after the other, each synced, the slot of the newest valid one last, so one whole copy
 //! is on disk at every instant. The newest valid one counts.
 //!
 //! | offset in slot | size | field, little-endian |
