@@ -1,7 +1,7 @@
 //! Records that must survive a torn write: two copies in one file.
 //!
-//! A record is written to both slots, one after the other, each synced before the next begins, so one whole
-//! copy is on disk at every instant. The newest valid one counts (safety rule 6).
+//! The second slot stands at `slot_bytes`. A record is written to both, one after the other, each synced before the
+//! next begins, so one whole copy is on disk at every instant. The newest valid one counts (safety rule 6).
 //!
 //! | offset in slot | size | field, little-endian |
 //! | ---: | ---: | --- |
@@ -9,8 +9,7 @@
 //! | 4 | 1 | format version |
 //! | 5 | 3 | zero |
 //! | 8 | 8 | sequence: counts the records written |
-//! | 16 | 4 | length of the body |
-//! | 20 | 4 | zero |
+//! | 16 | 8 | length of the body |
 //! | 24 | n | body |
 //! | 24+n | 8 | xxh3 over everything before |
 
@@ -151,13 +150,11 @@ impl Slots {
 }
 
 fn encode(kind: SlotKind, sequence: u64, body: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(body.len()).expect("bounded by the slot");
     let mut out = Vec::with_capacity(HEAD_BYTES + body.len() + HASH_BYTES);
     out.extend(kind.magic);
     out.extend([FORMAT, 0, 0, 0]);
     out.extend(sequence.to_le_bytes());
-    out.extend(length.to_le_bytes());
-    out.extend([0; 4]);
+    out.extend((body.len() as u64).to_le_bytes());
     out.extend(body);
     let hash = xxh3_64(&out);
     out.extend(hash.to_le_bytes());

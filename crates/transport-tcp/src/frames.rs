@@ -191,6 +191,14 @@ mod tests {
         })
     }
 
+    /// The bytes of `docs/formats.md`, "Frames on TCP".
+    #[test]
+    fn the_bytes_stay_what_they_are() {
+        let frames = [b"ab".to_vec(), Vec::new(), vec![7; 258]];
+        let expected = [&b"\x02\0\0\0ab\0\0\0\0\x02\x01\0\0"[..], &[7; 258]].concat();
+        assert_eq!(framed(&frames), expected);
+    }
+
     /// Reads to the end, or to the first error.
     async fn read(stream: impl AsyncRead + Unpin) -> (Vec<Bytes>, Option<FrameError>) {
         let mut reader = FrameReader::new(stream, LIMIT);
