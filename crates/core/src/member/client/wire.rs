@@ -281,7 +281,7 @@ mod tests {
 
         #[test]
         fn a_write_is_read_back(request in proptest::collection::vec(any::<u8>(), 0..300), wait_ms: u64) {
-            let key = Key::of_gateway((1, 2, wait_ms), &request, crate::LogIndex(3));
+            let key = Key::of_gateway((1, 2, wait_ms), &request, LogIndex(3));
             let ask = Ask::Write { request: request.clone().into(), key: key.clone(), wait_ms };
             let call = codec::decode::<Call>(&codec::encode(&Call { number: 9, ask })).unwrap();
             prop_assert_eq!(call.number, 9);
