@@ -1,7 +1,7 @@
 //! Bringing an entry end into the base file.
 //!
 //! ```text
-//!   room ─► table … ─► journal … ─► synced: it is the checkpoint ─► base … ─► sums ─► position ─► journal gone
+//!   room … ─► table … ─► journal … ─► synced: it is the checkpoint ─► base … ─► sums … ─► position ─► journal gone
 //! ```
 //!
 //! The crash argument. Before the journal is complete and synced, nothing of the old base was touched: a
@@ -9,25 +9,29 @@
 //! page, hash and number of the new position, so a restart writes them again, however far this run came; each
 //! step may be repeated. Once the position says the new one, the journal says nothing new and is dropped.
 //!
-//! It works in slices of at most [`SLICE_BYTES`], each synced by itself, so that a caller can let the log's
-//! syncs go first (safety rule 12). A checkpoint may pass a pin: before it overwrites a page that a pin still
-//! reads from the base, the old image goes to the spill file (safety rule 11).
+//! It works in slices of at most [`SLICE_BYTES_MAX`], each synced before its step ends, so that a sync of the log
+//! never finds more than a slice before it on the device, and a caller can let it go first (safety rule 12). No lock
+//! is held between two steps: readers, pins and the writer go on, and an install drops what is under way. A
+//! checkpoint may pass a pin: before it overwrites a page that a pin still reads from the base, the old image goes to
+//! the spill file (safety rule 11), which is scratch and never synced.
 //!
 //! A checkpoint that is dropped behind its journal is finished by the next one, never begun anew: until then
 //! the base is between two positions, and only this journal can explain it.
 
 use crate::chain::{Link, Place};
 use crate::generation::{Generation, numbers};
-use crate::journal::{Head, JournalWriter};
+use crate::journal::{Head, JournalWriter, journal_page_bytes};
 use crate::pins::PinKind;
 use crate::table::{self, TableFile, TableWriter};
-use crate::{EntryEnd, Image, PageNumber, StoreError, Version, page_hash};
-use sqlrep_disk::{Disk, OpenMode};
+use crate::{EntryEnd, Image, PageNumber, StoreError, Version};
+use sqlrep_disk::{Disk, File, OpenMode};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-/// Bytes written between two syncs.
-pub(crate) const SLICE_BYTES: usize = 1 << 20;
+/// Bytes written between two syncs at most.
+pub(crate) const SLICE_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a hash in `main.sums`.
+const SUM_BYTES: usize = 8;
 
 /// Where a generation's checkpoint stands.
 pub(crate) enum CheckpointSeat {
@@ -50,6 +54,8 @@ pub(crate) struct Work {
     dirty_bytes: u64,
     /// Entry ends that stood behind the durable position when it began.
     entries: u64,
+    slice_bytes: usize,
+    written: Written,
 }
 
 enum Phase {
@@ -62,7 +68,10 @@ enum Phase {
     Base {
         next: usize,
     },
-    Sums,
+    /// Of the pages, by place: whose hash comes next.
+    Sums {
+        next: usize,
+    },
     Position,
     Drop,
 }
@@ -76,12 +85,22 @@ pub enum Progress {
     Done(Arc<EntryEnd>),
 }
 
+/// What a checkpoint has written so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Pages of the base file.
+    pub pages: u64,
+    /// Bytes of all files: journal, base, sums, position.
+    pub bytes: u64,
+}
+
 /// A checkpoint under way.
 pub struct Checkpoint {
     generation: Arc<Generation>,
     disk: Arc<dyn Disk>,
     /// None once it is done.
     work: Option<Box<Work>>,
+    written: Written,
 }
 
 pub(crate) fn journal_path(folder: &str) -> String {
@@ -101,9 +120,10 @@ impl Checkpoint {
         generation: Arc<Generation>,
         disk: Arc<dyn Disk>,
         end: Option<Arc<EntryEnd>>,
+        slice_bytes: usize,
     ) -> Option<Self> {
         let mut seat = seat(&generation);
-        let work = match std::mem::replace(&mut *seat, CheckpointSeat::Taken) {
+        let mut work = match std::mem::replace(&mut *seat, CheckpointSeat::Taken) {
             CheckpointSeat::Taken => return None,
             CheckpointSeat::Unfinished(work) => work,
             CheckpointSeat::Free => match end {
@@ -115,14 +135,23 @@ impl Checkpoint {
             },
         };
         drop(seat);
+        work.slice_bytes = slice_bytes.min(SLICE_BYTES_MAX);
+        work.written = Written::default();
         Some(Self {
             generation,
             disk,
             work: Some(work),
+            written: Written::default(),
         })
     }
 
-    /// Works for a slice.
+    /// What this value has written so far.
+    #[must_use]
+    pub fn written(&self) -> Written {
+        self.written
+    }
+
+    /// Works for a slice: what it wrote is synced when it returns.
     ///
     /// # Errors
     ///
@@ -132,7 +161,9 @@ impl Checkpoint {
             .work
             .as_mut()
             .expect("a finished checkpoint isn't stepped");
-        if work.step(&self.generation, &*self.disk)? {
+        let done = work.step(&self.generation, &*self.disk);
+        self.written = work.written;
+        if done? {
             let work = self.work.take().expect("just used");
             *seat(&self.generation) = CheckpointSeat::Free;
             return Ok(Progress::Done(work.end));
@@ -146,7 +177,7 @@ impl Drop for Checkpoint {
         let Some(work) = self.work.take() else { return };
         let begun = matches!(
             work.phase,
-            Phase::Base { .. } | Phase::Sums | Phase::Position | Phase::Drop
+            Phase::Base { .. } | Phase::Sums { .. } | Phase::Position | Phase::Drop
         );
         if !begun {
             self.generation.state().target = None;
@@ -175,6 +206,8 @@ impl Work {
             phase: Phase::Room,
             dirty_bytes,
             entries,
+            slice_bytes: SLICE_BYTES_MAX,
+            written: Written::default(),
         }
     }
 
@@ -188,7 +221,10 @@ impl Work {
                 let next = *next;
                 self.base(generation, next)?;
             }
-            Phase::Sums => self.sums(generation)?,
+            Phase::Sums { next } => {
+                let next = *next;
+                self.sums(generation, next)?;
+            }
             Phase::Position => self.position(generation)?,
             Phase::Drop => {
                 disk.remove(&journal_path(&generation.folder))?;
@@ -202,22 +238,25 @@ impl Work {
     }
 
     /// Finds out whether there is room before anything depends on it, and begins the table, if it isn't the one that is on
-    /// disk, or the journal. Removing what an earlier one left is durable before a new one may exist (safety rule 2).
+    /// disk, or the journal.
     fn room(&mut self, generation: &Generation, disk: &dyn Disk) -> Result<(), StoreError> {
-        let path = journal_path(&generation.folder);
-        disk.remove(&path)?;
+        let base_bytes = self.end.pages.file_bytes(generation.page_size);
+        let sums_bytes = u64::from(self.end.pages.0) * SUM_BYTES as u64;
+        for (file, bytes) in [
+            (&generation.base, base_bytes),
+            (&generation.sums_file, sums_bytes),
+        ] {
+            let grown = grow(&**file, bytes, self.slice_bytes as u64)?;
+            self.written.bytes += grown;
+            if grown > 0 {
+                return Ok(());
+            }
+        }
+        self.clear(generation, disk)?;
         let (durable, file) = {
             let state = generation.state();
             (state.durable.clone(), state.table)
         };
-        table::remove_others(disk, &generation.folder, file)?;
-        disk.sync_dir(&generation.folder)?;
-        generation
-            .base
-            .preallocate(self.end.pages.file_bytes(generation.page_size))?;
-        generation
-            .sums_file
-            .preallocate(u64::from(self.end.pages.0) * 8)?;
         let new = &self.end.side.table;
         if new.is(&durable.side.table) {
             self.table = file;
@@ -233,6 +272,14 @@ impl Work {
         Ok(())
     }
 
+    /// Removing what an earlier one left is durable before a new one may exist (safety rule 2).
+    fn clear(&self, generation: &Generation, disk: &dyn Disk) -> Result<(), StoreError> {
+        disk.remove(&journal_path(&generation.folder))?;
+        let file = generation.state().table;
+        table::remove_others(disk, &generation.folder, file)?;
+        Ok(disk.sync_dir(&generation.folder)?)
+    }
+
     /// Writes the table; whole and durable with its name, before the journal may name it.
     fn table(&mut self, generation: &Generation, disk: &dyn Disk) -> Result<(), StoreError> {
         let Phase::Table(writer) = &mut self.phase else {
@@ -246,6 +293,7 @@ impl Work {
         self.begin_journal(generation, disk)
     }
 
+    /// The journal's head and first pages.
     fn begin_journal(
         &mut self,
         generation: &Generation,
@@ -262,16 +310,17 @@ impl Work {
         let file = disk.open(&path, OpenMode::New)?;
         let writer = Box::new(JournalWriter::begin(file, &head)?);
         self.phase = Phase::Journal { writer, next: 0 };
-        Ok(())
+        self.journal(generation, disk)
     }
 
-    /// The pages of the slice that begins at `from`.
+    /// The pages from `from` on of which `page_bytes` each fit into `room_bytes`, at least one if there is one.
     fn slice(
         &self,
         generation: &Generation,
         from: usize,
+        (room_bytes, page_bytes): (usize, usize),
     ) -> Result<Vec<(PageNumber, Image)>, StoreError> {
-        let most = (SLICE_BYTES / generation.page_size.bytes() as usize).max(1);
+        let most = (room_bytes / page_bytes).max(1);
         let pages = &self.pages[from..self.pages.len().min(from + most)];
         pages
             .iter()
@@ -284,16 +333,17 @@ impl Work {
         else {
             unreachable!("only the journal's phase comes here")
         };
+        let room_bytes = self.slice_bytes.saturating_sub(writer.unsynced_bytes());
+        let page_bytes = journal_page_bytes(generation.page_size);
+        let slice = self.slice(generation, next, (room_bytes, page_bytes))?;
+        writer.pages(&slice)?;
+        let next = next + slice.len();
         if next < self.pages.len() {
-            let slice = self.slice(generation, next)?;
-            writer.pages(&slice)?;
-            self.phase = Phase::Journal {
-                writer,
-                next: next + slice.len(),
-            };
+            writer.sync()?;
+            self.phase = Phase::Journal { writer, next };
             return Ok(());
         }
-        writer.complete()?;
+        self.written.bytes += writer.complete()?;
         disk.sync_dir(&generation.folder)?;
         self.phase = Phase::Base { next: 0 };
         Ok(())
@@ -302,20 +352,18 @@ impl Work {
     fn base(&mut self, generation: &Generation, from: usize) -> Result<(), StoreError> {
         if from == self.pages.len() {
             // Beyond the new size may be pages that an older pin still reads; they are cut at the next open.
-            let older = generation
-                .pins
-                .oldest()
-                .is_some_and(|oldest| oldest < self.end.version);
-            if !older {
+            if !self.is_passing_a_pin(generation) {
                 generation
                     .base
                     .set_len(self.end.pages.file_bytes(generation.page_size))?;
             }
             generation.base.sync()?;
-            self.phase = Phase::Sums;
+            self.note_sums(generation);
+            self.phase = Phase::Sums { next: 0 };
             return Ok(());
         }
-        let slice = self.slice(generation, from)?;
+        let page_bytes = generation.page_size.bytes() as usize;
+        let slice = self.slice(generation, from, (self.slice_bytes, page_bytes))?;
         for (page, image) in &slice {
             shield(generation, *page, self.end.version)?;
             generation
@@ -323,59 +371,72 @@ impl Work {
                 .write_at(page.offset(generation.page_size), image)?;
         }
         generation.base.sync()?;
+        self.written.pages += slice.len() as u64;
+        self.written.bytes += (slice.len() * page_bytes) as u64;
         self.phase = Phase::Base {
             next: from + slice.len(),
         };
         Ok(())
     }
 
-    /// Writes the new hashes, on disk and in memory. Readers of these pages find images above the base until
-    /// the checkpoint is done, so that none compares an old page with a new hash.
-    fn sums(&mut self, generation: &Generation) -> Result<(), StoreError> {
+    /// Whether someone looks at an older version.
+    fn is_passing_a_pin(&self, generation: &Generation) -> bool {
+        let oldest = generation.pins.oldest();
+        oldest.is_some_and(|oldest| oldest < self.end.version)
+    }
+
+    /// Notes the new hashes in memory. Readers of these pages find images above the base until the checkpoint is
+    /// done, so that none compares an old page with a new hash.
+    fn note_sums(&self, generation: &Generation) {
+        let hash = |page| generation.hash_above_base(page, self.end.version);
+        let new: Vec<u64> = self.pages.iter().map(|page| hash(*page)).collect();
         let length = self.end.pages.0 as usize;
-        let new: Vec<(PageNumber, u64)> = self
-            .pages
-            .iter()
-            .map(|page| {
-                let image = generation.image(*page, self.end.version)?;
-                Ok((*page, page_hash(*page, &image)))
-            })
-            .collect::<Result<_, StoreError>>()?;
         let mut sums = generation
             .sums
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         let longest = sums.len().max(length);
         sums.resize(longest, 0);
-        for (page, hash) in new {
+        for (page, hash) in self.pages.iter().zip(new) {
             sums[page.index()] = hash;
         }
-        let older = generation
-            .pins
-            .oldest()
-            .is_some_and(|oldest| oldest < self.end.version);
-        let bytes: Vec<u8> = sums[..length]
-            .iter()
-            .flat_map(|hash| hash.to_le_bytes())
-            .collect();
-        if !older {
+        if !self.is_passing_a_pin(generation) {
             sums.truncate(length);
         }
-        drop(sums);
-        generation.sums_file.write_at(0, &bytes)?;
-        generation.sums_file.set_len(bytes.len() as u64)?;
+    }
+
+    /// Writes hashes from that of the page in place `from` on; what lies between two changed pages stands there already.
+    fn sums(&mut self, generation: &Generation, from: usize) -> Result<(), StoreError> {
+        let most = (self.slice_bytes / SUM_BYTES).max(1);
+        let fits = |page: &PageNumber| page.index() < self.pages[from].index() + most;
+        let count = self.pages[from..].partition_point(fits);
+        let next = from + count;
+        if count > 0 {
+            let (first, last) = (self.pages[from].index(), self.pages[next - 1].index());
+            let bytes = generation.sums_bytes(first..last + 1);
+            let offset = (first * SUM_BYTES) as u64;
+            generation.sums_file.write_at(offset, &bytes)?;
+            self.written.bytes += bytes.len() as u64;
+        }
+        let mut phase = Phase::Sums { next };
+        if next == self.pages.len() {
+            let length = u64::from(self.end.pages.0) * SUM_BYTES as u64;
+            generation.sums_file.set_len(length)?;
+            phase = Phase::Position;
+        }
         generation.sums_file.sync()?;
-        self.phase = Phase::Position;
+        self.phase = phase;
         Ok(())
     }
 
     fn position(&mut self, generation: &Generation) -> Result<(), StoreError> {
         let record = generation.record(&self.end, self.table).encode();
-        generation
+        let bytes = generation
             .slots
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .record(&record)?;
+        self.written.bytes += bytes;
         let mut state = generation.state();
         state.durable = self.end.clone();
         state.table = self.table;
@@ -395,6 +456,17 @@ impl Work {
         updated.expect("the closure always answers");
         generation.prune_all();
     }
+}
+
+/// Grows a file by at most a slice towards `length`, durably; answers by how much, 0 if it is as long.
+fn grow(file: &dyn File, length: u64, slice_bytes: u64) -> Result<u64, StoreError> {
+    let size = file.size()?;
+    let grown = length.saturating_sub(size).min(slice_bytes);
+    if grown > 0 {
+        file.preallocate(size + grown)?;
+        file.sync()?;
+    }
+    Ok(grown)
 }
 
 /// Keeps what the base file holds of `page` for pins that see it there, before it is overwritten: as an image

@@ -33,7 +33,8 @@ impl Current {
 
     /// Makes `generation` the live one, durably.
     pub(crate) fn switch(&mut self, generation: u64) -> Result<(), StoreError> {
-        self.0.record(&generation.to_le_bytes())
+        self.0.record(&generation.to_le_bytes())?;
+        Ok(())
     }
 }
 

@@ -26,6 +26,7 @@ use crate::{
 };
 use sqlrep_disk::File;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -451,6 +452,20 @@ impl Generation {
             .binary_search_by_key(&index, |(index, _)| *index)
             .ok()?;
         Some(state.checksums[at].1)
+    }
+
+    /// Hash of the image of a page that `at` sees above the base.
+    pub(crate) fn hash_above_base(&self, page: PageNumber, at: Version) -> u64 {
+        let shard = self.read_shard(page);
+        let link = shard.get(&page).and_then(|chain| chain.at(at));
+        link.expect("a page that is checkpointed has an image").hash
+    }
+
+    /// A part of `main.sums` as it has to be.
+    pub(crate) fn sums_bytes(&self, pages: Range<usize>) -> Vec<u8> {
+        let sums = self.sums.read().unwrap_or_else(PoisonError::into_inner);
+        let bytes = sums[pages].iter().flat_map(|hash| hash.to_le_bytes());
+        bytes.collect()
     }
 
     /// Pages with an image that `at` sees and the base doesn't hold yet, ascending.

@@ -28,12 +28,20 @@ use xxhash_rust::xxh3::Xxh3;
 const MAGIC: [u8; 8] = *b"SRJOURNL";
 const FORMAT: u8 = 1;
 const HEAD_BYTES: usize = 56;
+const HASH_BYTES: usize = 8;
+
+/// What a page takes in a journal.
+pub(crate) fn journal_page_bytes(size: PageSize) -> usize {
+    4 + size.bytes() as usize
+}
 
 /// Writes a journal from front to back.
 pub(crate) struct JournalWriter {
     file: Arc<dyn File>,
     hash: Xxh3,
     at: u64,
+    /// Up to where it is synced.
+    synced: u64,
 }
 
 /// What a journal is about.
@@ -67,6 +75,7 @@ impl JournalWriter {
             file,
             hash: Xxh3::new(),
             at: 0,
+            synced: 0,
         };
         writer.write(&out)?;
         Ok(writer)
@@ -89,12 +98,24 @@ impl JournalWriter {
         self.write(&out)
     }
 
-    /// Ends it, durably but for its name.
-    pub(crate) fn complete(mut self) -> Result<(), StoreError> {
+    /// Bytes that the next sync has to bring to disk, those of the end included.
+    pub(crate) fn unsynced_bytes(&self) -> usize {
+        usize::try_from(self.at - self.synced).map_or(usize::MAX, |bytes| bytes + HASH_BYTES)
+    }
+
+    /// Makes what it holds so far durable.
+    pub(crate) fn sync(&mut self) -> Result<(), StoreError> {
+        self.file.sync()?;
+        self.synced = self.at;
+        Ok(())
+    }
+
+    /// Ends it, durably but for its name; answers its length in bytes.
+    pub(crate) fn complete(mut self) -> Result<u64, StoreError> {
         let hash = self.hash.digest();
         self.write(&hash.to_le_bytes())?;
-        self.file.sync()?;
-        Ok(())
+        self.sync()?;
+        Ok(self.at)
     }
 }
 

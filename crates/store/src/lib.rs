@@ -48,7 +48,7 @@ mod spill;
 mod store;
 mod table;
 
-pub use checkpoint::{Checkpoint, Progress};
+pub use checkpoint::{Checkpoint, Progress, Written};
 pub use entry_end::{EntryEnd, Side};
 pub use error::StoreError;
 pub use ids::{Checksum, Image, PageCount, PageNumber, PageSize, Position, Version, page_hash};

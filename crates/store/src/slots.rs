@@ -131,8 +131,8 @@ impl Slots {
         }
     }
 
-    /// Records `body`, durably.
-    pub(crate) fn record(&mut self, body: &[u8]) -> Result<(), StoreError> {
+    /// Records `body`, durably; answers the bytes written.
+    pub(crate) fn record(&mut self, body: &[u8]) -> Result<u64, StoreError> {
         assert!(
             body.len() <= self.kind.body_bytes_max(),
             "{}: a record too long",
@@ -145,7 +145,7 @@ impl Slots {
                 .write_at(number * self.kind.slot_bytes as u64, &slot)?;
             self.file.sync()?;
         }
-        Ok(())
+        Ok(2 * slot.len() as u64)
     }
 }
 

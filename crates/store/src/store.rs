@@ -1,6 +1,6 @@
 //! The store: the live generation, and the way to another one.
 
-use crate::checkpoint::base_pages;
+use crate::checkpoint::{SLICE_BYTES_MAX, base_pages};
 use crate::current::Current;
 use crate::distrust;
 use crate::generation::{Generation, size_at};
@@ -26,6 +26,9 @@ pub struct Options {
     pub version_bytes_max: u64,
     /// Bytes of page images in the spill file. Default 4 GiB; less ends long reads earlier.
     pub spill_bytes_max: u64,
+    /// Bytes that a step of a checkpoint writes before it syncs, at least a page. Default 1 MiB, which is also the
+    /// most; less disturbs the log less and takes longer.
+    pub checkpoint_slice_bytes: usize,
 }
 
 impl Options {
@@ -37,6 +40,7 @@ impl Options {
             page_size: None,
             version_bytes_max: 128 << 20,
             spill_bytes_max: 4 << 30,
+            checkpoint_slice_bytes: SLICE_BYTES_MAX,
         }
     }
 }
@@ -268,7 +272,8 @@ impl Store {
             let logged = log_durable.is_none_or(|limit| state.anchor.position <= Some(limit));
             (newer && logged).then(|| state.anchor.clone())
         };
-        Checkpoint::begin(live, self.options.disk.clone(), end)
+        let slice_bytes = self.options.checkpoint_slice_bytes;
+        Checkpoint::begin(live, self.options.disk.clone(), end, slice_bytes)
     }
 
     /// Begins to receive a whole database.

@@ -17,7 +17,7 @@
 //! restart comes to, its file is there. Every other `main.keys.*` is a leftover, removed by the next checkpoint and the next open.
 
 use crate::StoreError;
-use crate::checkpoint::SLICE_BYTES;
+use crate::checkpoint::SLICE_BYTES_MAX;
 use bytes::{Bytes, BytesMut};
 use sqlrep_disk::{Disk, File, OpenMode};
 use std::fmt;
@@ -27,6 +27,8 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 const MAGIC: [u8; 8] = *b"SRKEYSTB";
 const FORMAT: u8 = 1;
 const HEAD_BYTES: usize = 16;
+/// A step gathers pieces until it has so much: with the last piece it stays within a slice.
+const STEP_BYTES: usize = SLICE_BYTES_MAX / 2;
 /// What the names of all such files begin with.
 const PREFIX: &str = "main.keys.";
 
@@ -162,14 +164,14 @@ impl TableWriter {
     /// Writes a slice and syncs it; answers the file once it is whole. Its name isn't durable yet.
     pub(crate) fn step(&mut self) -> Result<Option<TableFile>, StoreError> {
         let mut slice = Vec::new();
-        while slice.len() < SLICE_BYTES
+        while slice.len() < STEP_BYTES
             && let Some(chunk) = self.chunks.next()
         {
             slice.extend(chunk);
         }
         self.write(&slice)?;
         self.file.sync()?;
-        Ok((slice.len() < SLICE_BYTES).then(|| TableFile {
+        Ok((slice.len() < STEP_BYTES).then(|| TableFile {
             index: self.index,
             bytes: self.at,
             hash: self.hash.digest(),

@@ -25,6 +25,9 @@ pub(crate) struct Pages {
 /// Small pages make many of them.
 pub(crate) const SIZE: u32 = 512;
 
+/// Slices of three or four pages, so that checkpoints take several of each kind.
+pub(crate) const SLICE_BYTES: usize = 4 * SIZE as usize;
+
 pub(crate) fn page(number: u32) -> PageNumber {
     PageNumber::new(number).expect("tests count from 1")
 }
@@ -51,6 +54,7 @@ pub(crate) fn options(disk: &SimulatedDisk, memory: u64, spill: u64) -> Options 
         page_size: PageSize::new(SIZE),
         version_bytes_max: memory,
         spill_bytes_max: spill,
+        checkpoint_slice_bytes: SLICE_BYTES,
         ..Options::new(Arc::new(disk.clone()) as Arc<dyn Disk>)
     }
 }
