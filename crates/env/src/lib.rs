@@ -26,11 +26,13 @@
 #![forbid(unsafe_code)]
 
 mod actor;
+mod latency;
 mod real;
 mod retry;
 mod simulated;
 
 pub use actor::{Actor, Closed, QueueFull};
+pub use latency::{Latency, LatencyCounts};
 pub use real::{OsEntropy, SystemClock, ThreadExecutor};
 pub use retry::Retry;
 pub use simulated::{InlineExecutor, SimulatedClock, SimulatedEntropy, SimulatedExecutor, Timer};

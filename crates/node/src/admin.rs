@@ -6,10 +6,12 @@ use crate::peer::{self, Ask, Description};
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use sqlrep_core::{DirectoryId, MemberError, NodeId, ReadBound, ReadLevel, Role};
-use sqlrep_env::{Moment, UnixMillis};
+use sqlrep_env::{LatencyCounts, Moment, UnixMillis};
 use sqlrep_raft_log::RaftLog;
+use sqlrep_replica::Replica;
 use sqlrep_service::{
-    Admin, AdminError, Health, LogStatus, NodeStatus, Role as ShownRole, SqliteStatus, Status,
+    Admin, AdminError, Health, Histogram, LogStatus, NodeStatus, Role as ShownRole, SqliteStatus,
+    Status,
 };
 use sqlrep_sql::Request;
 use sqlrep_store::Store;
@@ -29,6 +31,7 @@ pub(crate) struct Facts {
     pub(crate) raft_address: String,
     pub(crate) engine: Engine,
     pub(crate) store: Arc<Store>,
+    pub(crate) replica: Arc<Replica>,
     pub(crate) log: Arc<RaftLog>,
     /// How often this node's checksum differed from the one that an entry carries (safety rule 31).
     pub(crate) mismatches: Arc<dyn Fn() -> u64 + Send + Sync>,
@@ -144,6 +147,7 @@ impl<M: SqlMachine> Front<M> {
     fn metrics(&self, status: &sqlrep_core::Status) -> BTreeMap<String, f64> {
         let (store, log) = (self.facts.store.stats(), self.facts.log.stats());
         let due = self.facts.store.checkpoint_due();
+        let made = self.facts.replica.checkpoints();
         let counts = status.counts;
         #[allow(
             clippy::cast_precision_loss,
@@ -166,6 +170,10 @@ impl<M: SqlMachine> Front<M> {
                 ("store_pages", number(u64::from(store.pages))),
                 ("checkpoint_due_bytes", number(due.image_bytes)),
                 ("checkpoint_due_entries", number(due.entries)),
+                ("checkpoints_total", number(made.completed)),
+                ("checkpoint_failures_total", number(made.failed)),
+                ("checkpoint_pages_total", number(made.pages)),
+                ("checkpoint_bytes_written_total", number(made.bytes)),
                 (
                     "checksum_mismatches_total",
                     number((self.facts.mismatches)()),
@@ -177,11 +185,32 @@ impl<M: SqlMachine> Front<M> {
                 ("log_bytes", number(log.file_bytes)),
                 ("log_syncs_total", number(log.syncs)),
                 ("log_entries_total", number(log.entries_appended)),
-                ("log_sync_seconds_total", log.total_sync.as_secs_f64()),
                 ("log_sync_last_seconds", log.last_sync.as_secs_f64()),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         )
+    }
+
+    fn histograms(&self) -> BTreeMap<String, Histogram> {
+        let facts = &self.facts;
+        BTreeMap::from(
+            [
+                ("write_seconds", self.writes.read()),
+                ("query_seconds", self.queries.read()),
+                ("log_sync_seconds", facts.log.sync_times()),
+                ("checkpoint_seconds", facts.replica.checkpoint_times()),
+            ]
+            .map(|(name, read)| (name.to_owned(), histogram(read))),
+        )
+    }
+}
+
+/// What was counted, in Prometheus' unit.
+fn histogram(read: LatencyCounts) -> Histogram {
+    Histogram {
+        bounds_seconds: read.bounds.iter().map(Duration::as_secs_f64).collect(),
+        counts: read.counts,
+        sum_seconds: read.sum.as_secs_f64(),
     }
 }
 
@@ -235,10 +264,7 @@ impl<M: SqlMachine> Admin for Front<M> {
             sqlite: facts.sqlite(),
             settings: self.settings.describe(),
             metrics: self.metrics(&status),
-            histograms: BTreeMap::from([
-                ("write_seconds".to_owned(), self.writes.read()),
-                ("query_seconds".to_owned(), self.queries.read()),
-            ]),
+            histograms: self.histograms(),
             started_unix_ms: facts.started_wall.0,
             uptime: self.env.clock.now().since(facts.started),
             directory_path: facts.directory_path.clone(),

@@ -11,14 +11,13 @@
 //! computed again as linearizable (safety rule 42).
 
 use crate::ClusterSettings;
-use crate::latency::Latency;
 use crate::peer::{self, Ask};
 use async_trait::async_trait;
 use sqlrep_core::{
     EntryId, Member, NodeId, ReadBound, ReadError, ReadLevel, ReadPermit, Route, StateMachine,
     WriteError,
 };
-use sqlrep_env::Env;
+use sqlrep_env::{Env, Latency};
 use sqlrep_replica::{QueryJob, ReadOnlyJob, Readers, ReplicaError};
 use sqlrep_service::{Answer, Database, QueryOptions, Session, WriteOptions};
 use sqlrep_sql::{Begin, ReadLimits, Reply, Request};

@@ -32,7 +32,6 @@ mod belong;
 mod error;
 mod front;
 mod identity;
-mod latency;
 mod node;
 mod open;
 mod options;

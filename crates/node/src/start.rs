@@ -4,7 +4,6 @@ use crate::admin::Facts;
 use crate::belong::{Follower, enter};
 use crate::front::Front;
 use crate::identity::Keeper;
-use crate::latency::Latency;
 use crate::node::{Entering, Machine, Node};
 use crate::open::{Opened, open};
 use crate::peer::{self, Ask, Description};
@@ -15,6 +14,7 @@ use sqlrep_core::{
     BootstrapPlan, Genesis, LogStore, Member, NodeId, Parts, Peer, PeerService, ReadError,
     Transport,
 };
+use sqlrep_env::Latency;
 use sqlrep_replica::{ReaderOptions, Readers};
 use sqlrep_transport_tcp::TcpTransport;
 use std::collections::BTreeMap;
@@ -143,6 +143,7 @@ fn facts(options: &NodeOptions, opened: &Opened, peer: &Peer) -> Facts {
         raft_address: peer.raft.clone(),
         engine: opened.engine.clone(),
         store: opened.store.clone(),
+        replica: opened.replica.clone(),
         log: opened.log.clone(),
         mismatches: {
             let machine = opened.machine.clone();

@@ -8,7 +8,7 @@ use crate::writer::Writer;
 use crate::{LogError, LogIdentity, Options, Stats};
 use sqlrep_core::{Done, Entry, EntryId, LogIndex, LogState, LogStore, StorageError, Vote};
 use sqlrep_disk::Disk;
-use sqlrep_env::{Env, Wake};
+use sqlrep_env::{Env, Latency, LatencyCounts, Wake};
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -24,6 +24,8 @@ pub(crate) struct Shared {
     front: Mutex<Front>,
     wakes: OnceLock<Wakes>,
     closing: Mutex<Closing>,
+    /// How long syncs of batches took.
+    pub(crate) syncs: Latency,
 }
 
 /// Who waits for the end, and whether it has come.
@@ -119,6 +121,7 @@ impl RaftLog {
             front: Mutex::new(front),
             wakes: OnceLock::new(),
             closing: Mutex::default(),
+            syncs: Latency::default(),
         });
         let writer = Writer {
             shared: shared.clone(),
@@ -182,6 +185,12 @@ impl RaftLog {
             queued: front.queue.len() as u64,
             ..front.stats
         }
+    }
+
+    /// How long the syncs of batches took.
+    #[must_use]
+    pub fn sync_times(&self) -> LatencyCounts {
+        self.shared.syncs.read()
     }
 
     /// Stops the log behind what is queued and calls `closed`. Later calls fail.

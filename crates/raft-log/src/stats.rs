@@ -19,8 +19,6 @@ pub struct Stats {
     pub syncs: u64,
     /// How long the last sync of a batch took.
     pub last_sync: Duration,
-    /// Time spent in syncs of batches.
-    pub total_sync: Duration,
     /// Calls that wait for the writer.
     pub queued: u64,
     /// Entries read back from files.

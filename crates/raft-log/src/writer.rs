@@ -187,7 +187,8 @@ impl Writer {
         front.stats.syncs += 1;
         front.stats.bytes_written += bytes;
         front.stats.last_sync = took;
-        front.stats.total_sync += took;
+        drop(front);
+        self.shared.syncs.observe(took);
     }
 
     fn vote(&mut self, vote: Vote, op: Op) -> Done {

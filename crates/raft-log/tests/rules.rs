@@ -318,6 +318,12 @@ fn calls_that_wait_share_one_write_and_one_sync() {
     assert_eq!(log.log.durable(), Some(id(1, 19)));
     assert_eq!(disk.syncs(), syncs + 1);
     assert_eq!(log.log.stats().batches, batches + 1);
+    let times = log.log.sync_times();
+    assert_eq!(
+        times.counts.last(),
+        Some(&(batches + 1)),
+        "each sync is timed"
+    );
     assert_eq!(*done.lock().unwrap(), (1..20).collect::<Vec<_>>());
 }
 

@@ -18,6 +18,7 @@
 
 mod chunk;
 mod error;
+mod made;
 mod policy;
 mod reader;
 mod readers;
@@ -25,6 +26,7 @@ mod replica;
 mod snapshot;
 
 pub use error::ReplicaError;
+pub use made::Checkpoints;
 pub use policy::{CheckpointPolicy, Pressure};
 pub use reader::LocalReader;
 pub use readers::{QueryJob, ReadDone, ReadOnlyJob, ReaderOptions, Readers, ReadersFull};

@@ -1,13 +1,15 @@
 //! Entry ends, checkpoints and installs of one database.
 
+use crate::made::Made;
 use crate::{
-    CheckpointPolicy, LocalReader, Pressure, ReplicaError, Sink, Source, entry_end, position, table,
+    CheckpointPolicy, Checkpoints, LocalReader, Pressure, ReplicaError, Sink, Source, entry_end,
+    position, table,
 };
 use bytes::Bytes;
 use sqlrep_core::{EntryEnd, EntryId, LogIndex, Which};
-use sqlrep_env::{Env, Moment};
+use sqlrep_env::{Env, LatencyCounts, Moment};
 use sqlrep_sql::SqlSettings;
-use sqlrep_store::{Finish, PinKind, Progress, Side, Store, StoreError, Version};
+use sqlrep_store::{Checkpoint, Finish, PinKind, Progress, Side, Store, StoreError, Version};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -37,6 +39,7 @@ pub struct Replica {
     base: Mutex<()>,
     /// Asks a running checkpoint to end at its next slice.
     stop_checkpoint: AtomicBool,
+    made: Made,
 }
 
 /// Since the durable position.
@@ -60,6 +63,7 @@ impl Replica {
             gathered: Mutex::new(gathered),
             base: Mutex::new(()),
             stop_checkpoint: AtomicBool::new(false),
+            made: Made::default(),
         }
     }
 
@@ -144,7 +148,8 @@ impl Replica {
         let Some(mut checkpoint) = begun else {
             return Ok(self.durable());
         };
-        while let Progress::More = checkpoint.step()? {
+        let began = self.env.clock.now();
+        while let Progress::More = self.step(&mut checkpoint)? {
             if self.stop_checkpoint.load(Ordering::Acquire) {
                 return Ok(self.durable());
             }
@@ -152,7 +157,27 @@ impl Replica {
         let mut gathered = self.gathered();
         gathered.replay = gathered.replay.saturating_sub(replay_before);
         gathered.last_checkpoint = self.env.clock.now();
+        self.made.completed(gathered.last_checkpoint.since(began));
         Ok(self.durable())
+    }
+
+    fn step(&self, checkpoint: &mut Checkpoint) -> Result<Progress, StoreError> {
+        let before = checkpoint.written();
+        let step = checkpoint.step();
+        self.made.wrote(before, checkpoint.written());
+        step.inspect_err(|_| self.made.failed())
+    }
+
+    /// What checkpoints have done since the start.
+    #[must_use]
+    pub fn checkpoints(&self) -> Checkpoints {
+        self.made.counts()
+    }
+
+    /// How long the completed ones took.
+    #[must_use]
+    pub fn checkpoint_times(&self) -> LatencyCounts {
+        self.made.times()
     }
 
     /// Whether memory is used up and a checkpoint would make room: a leader proposes nothing until then (safety rule 11).

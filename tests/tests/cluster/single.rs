@@ -153,7 +153,21 @@ fn metrics_name_each_series_once_and_count_what_was_asked() {
         "sqlrep_write_seconds_count 1",
         "sqlrep_query_seconds_count 1",
         "sqlrep_raft_state{state=\"leader\"} 1",
+        "# TYPE sqlrep_log_sync_seconds histogram",
+        "sqlrep_log_sync_seconds_bucket{le=\"0.0001\"} ",
+        "# TYPE sqlrep_checkpoint_seconds histogram",
+        "sqlrep_checkpoint_seconds_bucket{le=\"10\"} ",
+        "sqlrep_checkpoint_seconds_sum ",
+        "# TYPE sqlrep_checkpoints_total counter",
+        "sqlrep_checkpoint_failures_total 0",
+        "sqlrep_checkpoint_pages_total ",
+        "sqlrep_checkpoint_bytes_written_total ",
     ] {
         assert!(text.contains(line), "{line} in {text}");
     }
+    let syncs = text
+        .lines()
+        .find_map(|line| line.strip_prefix("sqlrep_log_sync_seconds_count "));
+    let syncs: u64 = syncs.unwrap().parse().unwrap();
+    assert!(syncs > 0, "two writes were acknowledged: {text}");
 }

@@ -8,8 +8,8 @@ use http_body_util::{BodyExt, Full};
 use hyper::{HeaderMap, Request as HttpRequest};
 use sqlrep_core::{ClusterId, DirectoryId, EntryId, LogIndex, NodeId, ReadError, Term, WriteError};
 use sqlrep_service::{
-    Admin, AdminError, Answer, Database, Health, LogStatus, NodeStatus, QueryOptions, Role,
-    Session, SqliteStatus, Status, WriteOptions,
+    Admin, AdminError, Answer, Database, Health, Histogram, LogStatus, NodeStatus, QueryOptions,
+    Role, Session, SqliteStatus, Status, WriteOptions,
 };
 use sqlrep_sql::{Begin, Outcome, Reply, Request, Rows, SqlError, Value, Written};
 use std::collections::BTreeMap;
@@ -204,7 +204,14 @@ fn status() -> Status {
             ..SqliteStatus::default()
         },
         settings: BTreeMap::from([("foreign_keys".into(), "false".into())]),
-        histograms: BTreeMap::new(),
+        histograms: BTreeMap::from([(
+            "sync_seconds".into(),
+            Histogram {
+                bounds_seconds: vec![0.0025, 10.0],
+                counts: vec![3, 4, 5],
+                sum_seconds: 12.5,
+            },
+        )]),
         metrics: BTreeMap::from([
             ("proposals_total".into(), 5.0),
             ("queue.length".into(), 0.5),

@@ -418,6 +418,9 @@ async fn metrics_are_prometheus_text() {
         "sqlrep_raft_applied_index 11\n",
         "# TYPE sqlrep_proposals_total counter\nsqlrep_proposals_total 5\n",
         "# TYPE sqlrep_queue_length gauge\nsqlrep_queue_length 0.5\n",
+        "# TYPE sqlrep_sync_seconds histogram\nsqlrep_sync_seconds_bucket{le=\"0.0025\"} 3\n\
+         sqlrep_sync_seconds_bucket{le=\"10\"} 4\nsqlrep_sync_seconds_bucket{le=\"+Inf\"} 5\n\
+         sqlrep_sync_seconds_sum 12.5\nsqlrep_sync_seconds_count 5\n",
     ] {
         assert!(came.body.contains(line), "{line} in {}", came.body);
     }

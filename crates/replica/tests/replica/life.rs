@@ -176,6 +176,28 @@ fn a_crash_at_every_call_of_a_checkpoint_leaves_a_whole_end() {
     assert!(old > 2 && new > 2, "{old} old, {new} new");
 }
 
+/// Operators see how many checkpoints were made, how long they took, what they wrote, and those that failed.
+#[test]
+fn checkpoints_are_counted_with_their_times_and_bytes() {
+    let mut node = Node::filled(9);
+    node.checkpoint();
+    let first = node.replica.checkpoints();
+    assert_eq!((first.completed, first.failed), (1, 0));
+    let pages = node.base_file().len() as u64 / u64::from(PAGE_BYTES);
+    assert_eq!(first.pages, pages);
+    // Each page once in the journal and once in the base file.
+    assert!(first.bytes > 2 * pages * u64::from(PAGE_BYTES), "{first:?}");
+    let times = node.replica.checkpoint_times();
+    assert_eq!(times.counts.last(), Some(&1));
+    assert!(times.sum > Duration::ZERO);
+    node.entry(2, "DELETE FROM t WHERE a > 60", true);
+    node.disk.inject(Fault::full(1).only(Operation::Write));
+    node.replica.checkpoint(id(2), true).unwrap_err();
+    let second = node.replica.checkpoints();
+    assert_eq!((second.completed, second.failed), (1, 1));
+    assert_eq!(node.replica.checkpoint_times(), times);
+}
+
 #[test]
 fn a_full_disk_changes_nothing_and_the_next_call_tries_again() {
     let mut node = Node::filled(8);
