@@ -5,9 +5,10 @@
 use bytes::Bytes;
 use sqlrep_core::memory::{MemoryLog, Switchboard};
 use sqlrep_core::{
-    Applied, ClusterId, Committed, DirectoryId, EntryEnd, EntryId, Epoch, EpochId, Genesis,
-    Interrupt, KeyLimits, MachineError, Member, NoPeerService, NodeId, Parts, Peer, ReadBound,
-    ReadLevel, Retry, Route, Settings, SnapshotSink, SnapshotSource, StateMachine, Step, Which,
+    Applied, CheckpointStep, ClusterId, Committed, DirectoryId, EntryEnd, EntryId, Epoch, EpochId,
+    Genesis, Interrupt, KeyLimits, MachineError, Member, NoPeerService, NodeId, Parts, Peer,
+    ReadBound, ReadLevel, Retry, Route, Settings, SnapshotSink, SnapshotSource, StateMachine, Step,
+    Which,
 };
 use sqlrep_env::Env;
 use std::collections::BTreeMap;
@@ -150,12 +151,16 @@ impl StateMachine for Counter {
     fn durable(&self) -> EntryEnd {
         self.lock().durable.1.clone()
     }
-    fn checkpoint(&self, log_durable: EntryId, _now: bool) -> Result<EntryEnd, MachineError> {
+    fn checkpoint_step(
+        &self,
+        log_durable: EntryId,
+        _now: bool,
+    ) -> Result<CheckpointStep, MachineError> {
         let mut inner = self.lock();
         if inner.applied.1.id <= Some(log_durable) {
             inner.durable = inner.applied.clone();
         }
-        Ok(inner.durable.1.clone())
+        Ok(CheckpointStep::Done(inner.durable.1.clone()))
     }
     fn snapshot(&self, which: Which) -> Result<Option<Snapshot>, MachineError> {
         let inner = self.lock();

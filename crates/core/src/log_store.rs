@@ -107,6 +107,11 @@ pub trait LogStore: Send + Sync {
     /// The last entry that a power loss can't take: the upper bound of checkpoints.
     fn durable(&self) -> Option<EntryId>;
 
+    /// Whether an operation waits for its sync, or a sync is under way. A checkpoint lets it go first (safety rule 12).
+    fn is_syncing(&self) -> bool {
+        false
+    }
+
     /// Whether space for further entries is missing. `core` then proposes nothing and takes in no entries of a leader, so
     /// that none is refused half way; what is under way still fits, votes are saved, and reads go on. It ends by itself
     /// when space is back.

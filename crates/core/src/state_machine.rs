@@ -11,6 +11,7 @@ use crate::{EntryId, KeyTable, LogIndex, NodeId, Retry, Term, WriteError};
 use bytes::Bytes;
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Names one leadership of one process: nothing computed in it outlives it (safety rules 22 to 24).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +114,18 @@ pub struct EntryEnd {
     pub keys: KeyTable,
 }
 
+/// How far a checkpoint has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckpointStep {
+    /// There is more to do.
+    More {
+        /// The longest that the next step may wait for syncs of the log to go first; zero: there is no time to lose.
+        patience: Duration,
+    },
+    /// Nothing is left to do; this is the durable end.
+    Done(EntryEnd),
+}
+
 /// A failure of this node alone: disk, memory, corruption. No answer may be derived from it (safety rule 36).
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("this node can't follow the log: {source}")]
@@ -163,7 +176,7 @@ pub struct Mismatch {
 /// 4. `Err` is node-local; `core` takes this node out of service and derives no answer from it.
 /// 5. `prepare` of an entry of another leadership than a live epoch's is called only after that epoch was dropped.
 /// 6. After a restart the applied end is the durable one.
-/// 7. `checkpoint` never passes `log_durable` and stays below an unfinished split set.
+/// 7. `checkpoint_step` never passes `log_durable` and stays below an unfinished split set.
 /// 8. All calls but those of `prepare`, `finish` and `install` may come from any thread, beside each other.
 pub trait StateMachine: Send + Sync + 'static {
     /// A client's request.
@@ -231,12 +244,31 @@ pub trait StateMachine: Send + Sync + 'static {
     /// The end that a restart begins from.
     fn durable(&self) -> EntryEnd;
 
-    /// Makes a newer end durable if it is time, or if `now` asks for it, and returns the durable one.
+    /// Works on making a newer end durable if it is time, or if `now` asks for it. A step writes at most 1 MiB and has
+    /// synced it when it returns (safety rule 12); calls of `prepare`, `finish` and `install` may come between two. With
+    /// `now` the newest end at or below `log_durable` that may be checkpointed is durable at [`CheckpointStep::Done`].
     ///
     /// # Errors
     ///
-    /// Node-local; a full disk is [`Retry::Safe`].
-    fn checkpoint(&self, log_durable: EntryId, now: bool) -> Result<EntryEnd, MachineError>;
+    /// Node-local; a full disk is [`Retry::Safe`]. The next call begins anew, or goes on where that is the only way.
+    fn checkpoint_step(
+        &self,
+        log_durable: EntryId,
+        now: bool,
+    ) -> Result<CheckpointStep, MachineError>;
+
+    /// All steps in a row, for a node that stops: returns the durable end.
+    ///
+    /// # Errors
+    ///
+    /// As [`checkpoint_step`](Self::checkpoint_step).
+    fn checkpoint(&self, log_durable: EntryId, now: bool) -> Result<EntryEnd, MachineError> {
+        loop {
+            if let CheckpointStep::Done(end) = self.checkpoint_step(log_durable, now)? {
+                return Ok(end);
+            }
+        }
+    }
 
     /// Opens a snapshot; none if no entry was ever applied.
     ///

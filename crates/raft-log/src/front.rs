@@ -72,6 +72,8 @@ pub(crate) struct Front {
     offset: u64,
     segment_bytes: u64,
     pub(crate) queue: VecDeque<Op>,
+    /// Whether the writer writes and syncs what it has taken from the queue.
+    pub(crate) writing: bool,
     pub(crate) reads: VecDeque<Read>,
     pub(crate) files: BTreeMap<u64, Ready>,
     /// The newest segment in which a batch is durable; older ones may be removed.
@@ -113,6 +115,7 @@ impl Front {
             offset: end.offset,
             segment_bytes: files.get(&end.segment).map_or(0, |ready| ready.bytes),
             queue: VecDeque::new(),
+            writing: false,
             reads: VecDeque::new(),
             files,
             synced_segment: end.segment,

@@ -339,6 +339,11 @@ impl LogStore for RaftLog {
         self.shared.front().durable()
     }
 
+    fn is_syncing(&self) -> bool {
+        let front = self.shared.front();
+        front.writing || !front.queue.is_empty()
+    }
+
     /// The current segment is three quarters full, and the next one couldn't be made. Asking has it tried again.
     fn is_full(&self) -> bool {
         let full = self.shared.front().is_full();

@@ -77,6 +77,12 @@ impl Worker for Writer {
 impl Writer {
     fn next_work(&self) -> Work {
         let mut front = self.shared.front();
+        let work = self.choose(&mut front);
+        front.writing = matches!(work, Work::Vote(..) | Work::Seal(_) | Work::Batch(..));
+        work
+    }
+
+    fn choose(&self, front: &mut Front) -> Work {
         if let Some(error) = front.failed.clone().filter(|_| !front.queue.is_empty()) {
             return Work::Fail(error, front.drain());
         }
@@ -100,7 +106,7 @@ impl Writer {
             };
         };
         if op.segment == self.end.segment {
-            let ops = self.gather(&mut front, ready.bytes);
+            let ops = self.gather(front, ready.bytes);
             return Work::Batch(ready, ops);
         }
         Work::Seal(front.files[&self.end.segment].clone())

@@ -327,6 +327,31 @@ fn calls_that_wait_share_one_write_and_one_sync() {
     assert_eq!(*done.lock().unwrap(), (1..20).collect::<Vec<_>>());
 }
 
+/// Rule 12: the log says that it syncs from the call to the end of its sync, votes included, and never for good.
+#[test]
+fn a_log_says_whether_it_syncs() {
+    let disk = SimulatedDisk::new(1);
+    let log = open(&disk).unwrap();
+    assert!(!log.log.is_syncing());
+    let (own, during) = (log.log.clone(), Arc::new(Mutex::new(Vec::new())));
+    let note = |during: &Arc<Mutex<Vec<bool>>>| -> sqlrep_core::Done<()> {
+        let (own, during) = (own.clone(), during.clone());
+        Box::new(move |_| during.lock().unwrap().push(own.is_syncing()))
+    };
+    log.log.append(entries(1, 0..1, 20), note(&during));
+    assert!(log.log.is_syncing(), "it waits");
+    log.manual.run();
+    assert!(!log.log.is_syncing());
+    log.log.save_vote(vote(2), note(&during));
+    assert!(log.log.is_syncing(), "it waits");
+    log.manual.run();
+    assert_eq!(*during.lock().unwrap(), [true, true], "under way");
+    assert!(!log.log.is_syncing());
+    disk.inject(Fault::io(1).only(Operation::Sync));
+    log.append(entries(1, 1..2, 20)).unwrap_err();
+    assert!(!log.log.is_syncing(), "a failed log syncs no more");
+}
+
 #[test]
 fn another_nodes_log_and_a_closed_one_are_refused() {
     let disk = SimulatedDisk::new(1);

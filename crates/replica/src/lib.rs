@@ -5,13 +5,14 @@
 //! ```text
 //!  mode: SQLite commits on the VFS ─► Store::publish        a version, private to the apply worker
 //!  mode: entry done               ─► Replica::finish        an entry end with its side state: readers see it
-//!  policy: due                    ─► Replica::checkpoint    journal, base file, position: a restart begins here
+//!  policy: due                    ─► Replica::checkpoint_step …   journal, base file, position: a restart begins here
 //!  a peer is far behind           ─► Replica::snapshot      pinned, streamed page by page
 //!  we are far behind              ─► Replica::receive, install   a new generation, switched to in one step
 //! ```
 //!
-//! **Invariants.** 1. Side state is written with the version it was given with (safety rule 5). 2. Checkpoint
-//! and install never overlap (safety rule 2). 3. Readers show entry ends only, and never an older one than they showed before.
+//! **Invariants.** 1. Side state is written with the version it was given with (safety rule 5). 2. A step of a
+//! checkpoint and an install never overlap, and an install ends a checkpoint under way first (safety rule 2). 3. Readers
+//! show entry ends only, and never an older one than they showed before.
 //!
 //! It doesn't know which mode made a version, what a command says, or who leads.
 #![forbid(unsafe_code)]
@@ -27,7 +28,7 @@ mod snapshot;
 
 pub use error::ReplicaError;
 pub use made::Checkpoints;
-pub use policy::{CheckpointPolicy, Pressure};
+pub use policy::{CheckpointPolicy, Memory, Pressure};
 pub use reader::LocalReader;
 pub use readers::{QueryJob, ReadDone, ReadOnlyJob, ReaderOptions, Readers, ReadersFull};
 pub use replica::{Finished, Replica};

@@ -2,15 +2,14 @@
 
 use crate::made::Made;
 use crate::{
-    CheckpointPolicy, Checkpoints, LocalReader, Pressure, ReplicaError, Sink, Source, entry_end,
-    position, table,
+    CheckpointPolicy, Checkpoints, LocalReader, Memory, Pressure, ReplicaError, Sink, Source,
+    entry_end, position, table,
 };
 use bytes::Bytes;
-use sqlrep_core::{EntryEnd, EntryId, LogIndex, Which};
+use sqlrep_core::{CheckpointStep, EntryEnd, EntryId, LogIndex, Which};
 use sqlrep_env::{Env, LatencyCounts, Moment};
 use sqlrep_sql::SqlSettings;
 use sqlrep_store::{Checkpoint, Finish, PinKind, Progress, Side, Store, StoreError, Version};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,11 +34,18 @@ pub struct Replica {
     env: Env,
     policy: CheckpointPolicy,
     gathered: Mutex<Gathered>,
-    /// Held by a running checkpoint and by an install (invariant 2).
-    base: Mutex<()>,
-    /// Asks a running checkpoint to end at its next slice.
-    stop_checkpoint: AtomicBool,
+    /// Whoever writes the base file holds it: a step of the checkpoint under way, or an install, which ends that
+    /// checkpoint (invariant 2).
+    base: Mutex<Option<UnderWay>>,
     made: Made,
+}
+
+/// A checkpoint between two of its steps.
+struct UnderWay {
+    checkpoint: Checkpoint,
+    began: Moment,
+    /// Replay time that had gathered when it began: what it takes back.
+    replay: Duration,
 }
 
 /// Since the durable position.
@@ -61,8 +67,7 @@ impl Replica {
             env,
             policy,
             gathered: Mutex::new(gathered),
-            base: Mutex::new(()),
-            stop_checkpoint: AtomicBool::new(false),
+            base: Mutex::new(None),
             made: Made::default(),
         }
     }
@@ -133,39 +138,81 @@ impl Replica {
         self.store.committed().side.mode.clone()
     }
 
-    /// Checkpoints if it is due, if `now` asks for it or if memory is used up, and answers the durable end.
+    /// Works for a slice on a checkpoint: on the one under way, else on a new one if it is due, if `now` asks for it or
+    /// if memory is used up. With `now` the newest end that may be checkpointed is durable when nothing is left to do.
     ///
     /// # Errors
     ///
     /// The store's. A full disk changes nothing, the next call tries again.
-    pub fn checkpoint(&self, log_durable: EntryId, now: bool) -> Result<EntryEnd, ReplicaError> {
-        if !now && !self.store.hold() && !self.policy.due(&self.pressure()) {
-            return Ok(self.durable());
+    pub fn checkpoint_step(
+        &self,
+        log_durable: EntryId,
+        now: bool,
+    ) -> Result<CheckpointStep, ReplicaError> {
+        let mut base = self.base();
+        if base.is_none() {
+            *base = self.begin(log_durable, now);
         }
-        let _running = self.base.lock().unwrap_or_else(PoisonError::into_inner);
-        let replay_before = self.gathered().replay;
-        let begun = self.store.begin_checkpoint(Some(position(log_durable)));
-        let Some(mut checkpoint) = begun else {
-            return Ok(self.durable());
+        let Some(under_way) = &mut *base else {
+            return Ok(CheckpointStep::Done(self.durable()));
         };
-        let began = self.env.clock.now();
-        while let Progress::More = self.step(&mut checkpoint)? {
-            if self.stop_checkpoint.load(Ordering::Acquire) {
-                return Ok(self.durable());
+        match self.step(&mut under_way.checkpoint) {
+            Ok(Progress::More) => Ok(self.more()),
+            Ok(Progress::Done(_)) => {
+                self.completed(base.take().expect("it was just stepped"));
+                // It may have begun before what is asked for now was applied.
+                Ok(if now {
+                    self.more()
+                } else {
+                    CheckpointStep::Done(self.durable())
+                })
+            }
+            Err(error) => {
+                *base = None;
+                self.made.failed();
+                Err(error.into())
             }
         }
-        let mut gathered = self.gathered();
-        gathered.replay = gathered.replay.saturating_sub(replay_before);
-        gathered.last_checkpoint = self.env.clock.now();
-        self.made.completed(gathered.last_checkpoint.since(began));
-        Ok(self.durable())
+    }
+
+    fn base(&self) -> MutexGuard<'_, Option<UnderWay>> {
+        self.base.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, log_durable: EntryId, now: bool) -> Option<UnderWay> {
+        if !now && !self.store.hold() && !self.policy.due(&self.pressure()) {
+            return None;
+        }
+        let replay = self.gathered().replay;
+        let checkpoint = self.store.begin_checkpoint(Some(position(log_durable)))?;
+        Some(UnderWay {
+            checkpoint,
+            began: self.env.clock.now(),
+            replay,
+        })
     }
 
     fn step(&self, checkpoint: &mut Checkpoint) -> Result<Progress, StoreError> {
         let before = checkpoint.written();
         let step = checkpoint.step();
         self.made.wrote(before, checkpoint.written());
-        step.inspect_err(|_| self.made.failed())
+        step
+    }
+
+    fn more(&self) -> CheckpointStep {
+        let patience = self.policy.patience(Memory {
+            bytes: self.store.version_bytes(),
+            bytes_max: self.store.version_bytes_max(),
+        });
+        CheckpointStep::More { patience }
+    }
+
+    fn completed(&self, ended: UnderWay) {
+        let mut gathered = self.gathered();
+        gathered.replay = gathered.replay.saturating_sub(ended.replay);
+        gathered.last_checkpoint = self.env.clock.now();
+        let took = gathered.last_checkpoint.since(ended.began);
+        self.made.completed(took);
     }
 
     /// What checkpoints have done since the start.
@@ -265,16 +312,15 @@ impl Replica {
         Sink::new(self.store.clone(), end)
     }
 
-    /// Switches to a complete snapshot. Writer connections are closed before; readers open again by themselves.
+    /// Switches to a complete snapshot; a checkpoint under way ends where it stands. Writer connections are closed before; readers open again by themselves.
     ///
     /// # Errors
     ///
     /// The store's, or the snapshot isn't complete; nothing has changed then.
     pub fn install(&self, sink: Sink) -> Result<(), ReplicaError> {
         let installer = sink.into_installer()?;
-        self.stop_checkpoint.store(true, Ordering::Release);
-        let base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
-        self.stop_checkpoint.store(false, Ordering::Release);
+        let mut base = self.base();
+        *base = None;
         self.store.install(installer)?;
         drop(base);
         let mut gathered = self.gathered();

@@ -7,8 +7,8 @@ use crate::side::Side;
 use crate::{StatementEpoch, StatementError, codec};
 use bytes::Bytes;
 use sqlrep_core::{
-    Applied, Committed, EntryEnd, EntryId, EpochId, Interrupt, LogIndex, MachineError, Mismatch,
-    StateMachine, Which,
+    Applied, CheckpointStep, Committed, EntryEnd, EntryId, EpochId, Interrupt, LogIndex,
+    MachineError, Mismatch, StateMachine, Which,
 };
 use sqlrep_replica::{Replica, ReplicaError, Sink, Source};
 use sqlrep_sql::{Outcome, Reply, Request, SqlSettings, Writer, Written};
@@ -135,8 +135,12 @@ impl StateMachine for StatementMachine {
         self.replica.durable()
     }
 
-    fn checkpoint(&self, log_durable: EntryId, now: bool) -> Result<EntryEnd, MachineError> {
-        Ok(self.replica.checkpoint(log_durable, now)?)
+    fn checkpoint_step(
+        &self,
+        log_durable: EntryId,
+        now: bool,
+    ) -> Result<CheckpointStep, MachineError> {
+        Ok(self.replica.checkpoint_step(log_durable, now)?)
     }
 
     fn snapshot(&self, which: Which) -> Result<Option<Source>, MachineError> {

@@ -359,6 +359,18 @@ impl Store {
         self.hold.load(Ordering::Relaxed) && bytes > self.options.version_bytes_max
     }
 
+    /// Bytes of images in memory.
+    #[must_use]
+    pub fn version_bytes(&self) -> u64 {
+        self.live().memory_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Beyond so many of them images are spilled and reads ended (safety rule 11).
+    #[must_use]
+    pub fn version_bytes_max(&self) -> u64 {
+        self.options.version_bytes_max
+    }
+
     /// Figures for operators.
     #[must_use]
     pub fn stats(&self) -> Stats {

@@ -1,17 +1,24 @@
 //! Checkpoints in rounds, and what they allow: the log is purged behind what is durable.
 //!
 //! ```text
-//!   every second, or on demand ─► StateMachine::checkpoint (worker) ─► floor of the log ─► Raft is told (rule 15)
-//!                                                                                      └─► purge, a tail stays
+//!   every second, or on demand ─► StateMachine::checkpoint_step (worker) … ─► floor of the log ─► Raft is told (rule 15)
+//!                                   └─ syncs of the log go first ─┘                          └─► purge, a tail stays
 //! ```
+//!
+//! Checkpoint and log share a device, and every write of a client waits for a sync of the log. So between two steps,
+//! of 1 MiB at most, a round waits while the log syncs or is about to (safety rule 12): for as long as the state says
+//! that it has the patience, which ends as its memory fills, and not at all once somebody waits for the round. So a
+//! checkpoint always progresses, however busy the log is.
 //!
 //! Invariant 1 (safety rules 15 and 17): the floor is raised by what the state says is durable, before Raft is
 //! told; what is purged is never above the floor, so neither above a snapshot that is on its way.
-//! Invariant 2 (safety rule 16): out of service, nothing is made durable and nothing is purged.
+//! Invariant 2 (safety rule 16): out of service, no step is made and nothing is purged.
 
 use super::{Inner, Member};
 use crate::raft::entry_id;
-use crate::{EntryEnd, EntryId, LogIndex, MachineError, MemberError, Retry, StateMachine};
+use crate::{
+    CheckpointStep, EntryEnd, EntryId, LogIndex, MachineError, MemberError, Retry, StateMachine,
+};
 use openraft::async_runtime::WatchReceiver;
 use sqlrep_env::Actor;
 use std::sync::Arc;
@@ -21,8 +28,17 @@ use tokio::sync::{mpsc, oneshot};
 /// The checkpoint worker's queue: a round waits for its one job.
 const JOBS_MAX: usize = 4;
 
+/// Between two looks at whether the log still syncs: the finest that tokio's timers know.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
 /// Demands that wait for a round.
 pub(super) const DEMANDS_MAX: usize = 64;
+
+/// What the rounds are made with.
+struct Rounds {
+    worker: Actor<()>,
+    demands: mpsc::Receiver<Demand>,
+}
 
 /// Somebody wants a round: at once if it says so, and its outcome.
 pub(super) struct Demand {
@@ -52,21 +68,22 @@ impl<M: StateMachine> Member<M> {
 
 impl<M: StateMachine> Inner<M> {
     /// Runs the rounds.
-    pub(super) async fn keep_checkpoints(self: Arc<Self>, mut demands: mpsc::Receiver<Demand>) {
+    pub(super) async fn keep_checkpoints(self: Arc<Self>, demands: mpsc::Receiver<Demand>) {
         let executor = &*self.shared.env.executor;
         let worker = Actor::start(executor, "checkpoint", JOBS_MAX, ());
+        let mut rounds = Rounds { worker, demands };
         let every = Duration::from_millis(self.shared.settings.checkpoint_every_ms);
         loop {
             let demand = tokio::select! {
                 biased;
-                demand = demands.recv() => match demand {
+                demand = rounds.demands.recv() => match demand {
                     Some(demand) => Some(demand),
                     None => return,
                 },
                 () = tokio::time::sleep(every) => None,
             };
             let now = demand.as_ref().is_some_and(|demand| demand.now);
-            let outcome = self.round(&worker, now).await;
+            let outcome = self.round(&rounds, now).await;
             if let Some(demand) = demand {
                 // Whoever asked may have gone.
                 demand.done.send(outcome).ok();
@@ -76,15 +93,11 @@ impl<M: StateMachine> Inner<M> {
         }
     }
 
-    async fn round(&self, worker: &Actor<()>, now: bool) -> Result<Option<EntryId>, MemberError> {
+    async fn round(&self, rounds: &Rounds, now: bool) -> Result<Option<EntryId>, MemberError> {
         let shared = &self.shared;
-        if let Some(why) = &*shared.out_of_service.borrow() {
-            return Err(MemberError::Refused {
-                what: format!("no checkpoint of a state that isn't trusted: {why}"),
-            });
-        }
+        self.trusted()?;
         let durable = match shared.log.durable() {
-            Some(log_durable) => self.checkpointed(worker, log_durable, now).await?.id,
+            Some(log_durable) => self.checkpointed(rounds, log_durable, now).await?.id,
             None => None,
         };
         shared.retention.durable(durable.map(|id| id.index));
@@ -95,18 +108,55 @@ impl<M: StateMachine> Inner<M> {
         Ok(durable)
     }
 
+    /// Invariant 2.
+    fn trusted(&self) -> Result<(), MemberError> {
+        match &*self.shared.out_of_service.borrow() {
+            None => Ok(()),
+            Some(why) => Err(MemberError::Refused {
+                what: format!("no checkpoint of a state that isn't trusted: {why}"),
+            }),
+        }
+    }
+
     async fn checkpointed(
+        &self,
+        rounds: &Rounds,
+        log_durable: EntryId,
+        now: bool,
+    ) -> Result<EntryEnd, MemberError> {
+        loop {
+            match self.step(&rounds.worker, log_durable, now).await? {
+                CheckpointStep::Done(end) => return Ok(end),
+                CheckpointStep::More { patience } if !now && !patience.is_zero() => {
+                    let quiet = self.quiet(&rounds.demands);
+                    // Either way the next step comes: the log is quiet, or was given its time.
+                    tokio::time::timeout(patience, quiet).await.ok();
+                }
+                CheckpointStep::More { .. } => {}
+            }
+            self.trusted()?;
+        }
+    }
+
+    /// Returns once no sync of the log would be held up, or somebody waits for the next round.
+    async fn quiet(&self, demands: &mpsc::Receiver<Demand>) {
+        while self.shared.log.is_syncing() && demands.is_empty() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn step(
         &self,
         worker: &Actor<()>,
         log_durable: EntryId,
         now: bool,
-    ) -> Result<EntryEnd, MemberError> {
+    ) -> Result<CheckpointStep, MemberError> {
         let (sender, receiver) = oneshot::channel();
         let machine = self.shared.machine.clone();
         let sent = worker.send(move |()| {
-            sender.send(machine.checkpoint(log_durable, now)).ok();
+            sender.send(machine.checkpoint_step(log_durable, now)).ok();
         });
-        assert_eq!(sent, Ok(()), "one round at a time");
+        assert_eq!(sent, Ok(()), "one step at a time");
         let ended = |_| MemberError::Stopped {
             node: self.shared.node,
             why: "the checkpoint worker ended".to_owned(),

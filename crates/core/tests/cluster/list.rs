@@ -3,15 +3,16 @@
 
 use bytes::Bytes;
 use sqlrep_core::{
-    Applied, Committed, EntryEnd, EntryId, Epoch, EpochId, Interrupt, KeyTable, LogIndex,
-    MachineError, Mismatch, Retry, SnapshotSink, SnapshotSource, StateMachine, Step, TableChunks,
-    Which, WriteError,
+    Applied, CheckpointStep, Committed, EntryEnd, EntryId, Epoch, EpochId, Interrupt, KeyTable,
+    LogIndex, MachineError, Mismatch, Retry, SnapshotSink, SnapshotSource, StateMachine, Step,
+    TableChunks, Which, WriteError,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 /// How commands come about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,10 @@ pub(crate) struct List {
     pub(crate) failing: Mutex<Option<(u64, Retry)>>,
     pub(crate) epochs: AtomicU64,
     pub(crate) checkpoints: AtomicBool,
+    /// Steps of a checkpoint before its last one, and the patience between them.
+    pub(crate) slices: Mutex<(u64, Duration)>,
+    /// Steps made.
+    pub(crate) steps: AtomicU64,
     /// What checkpoints fail with.
     pub(crate) checkpoint_fails: Mutex<Option<Retry>>,
     /// Snapshots taken over.
@@ -85,6 +90,8 @@ impl List {
             failing: Mutex::new(None),
             epochs: AtomicU64::new(0),
             checkpoints: AtomicBool::new(true),
+            slices: Mutex::default(),
+            steps: AtomicU64::new(0),
             checkpoint_fails: Mutex::new(None),
             installs: AtomicU64::new(0),
             mismatch: Mutex::new(None),
@@ -339,16 +346,24 @@ impl StateMachine for List {
         lock(&self.inner).durable.end.clone()
     }
 
-    fn checkpoint(&self, log_durable: EntryId, _now: bool) -> Result<EntryEnd, MachineError> {
+    fn checkpoint_step(
+        &self,
+        log_durable: EntryId,
+        _now: bool,
+    ) -> Result<CheckpointStep, MachineError> {
         if let Some(retry) = *lock(&self.checkpoint_fails) {
             return Err(error("no checkpoint", retry));
+        }
+        let (steps, patience) = *lock(&self.slices);
+        if self.steps.fetch_add(1, Ordering::AcqRel) % (steps + 1) < steps {
+            return Ok(CheckpointStep::More { patience });
         }
         let mut inner = lock(&self.inner);
         let may = self.checkpoints.load(Ordering::Acquire);
         if may && inner.applied.end.id <= Some(log_durable) {
             inner.durable = inner.applied.clone();
         }
-        Ok(inner.durable.end.clone())
+        Ok(CheckpointStep::Done(inner.durable.end.clone()))
     }
 
     fn snapshot(&self, which: Which) -> Result<Option<Source>, MachineError> {

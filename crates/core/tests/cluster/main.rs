@@ -13,6 +13,7 @@ mod judge;
 mod keys;
 mod list;
 mod membership;
+mod pacing;
 mod quarantine;
 mod reads;
 mod snapshots;

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use sqlrep_core::{
-    EncodeTable, EntryEnd, EntryId, KeyTable, LogIndex, SnapshotSink, SnapshotSource, TableChunks,
-    Term,
+    CheckpointStep, EncodeTable, EntryEnd, EntryId, KeyTable, LogIndex, SnapshotSink,
+    SnapshotSource, TableChunks, Term,
 };
 use sqlrep_disk::{Disk, Loss, SimulatedDisk};
 use sqlrep_env::Env;
@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// Small pages make many of them.
 pub(crate) const PAGE_BYTES: u32 = 512;
+/// A few pages, so that checkpoints take several steps of each kind.
+const SLICE_BYTES: usize = 8 * PAGE_BYTES as usize;
 
 pub(crate) struct Node {
     pub(crate) disk: SimulatedDisk,
@@ -40,10 +42,15 @@ pub(crate) fn keys(index: u64) -> KeyTable {
 }
 
 pub(crate) fn open_store(disk: &SimulatedDisk, page_bytes: u32) -> Result<Arc<Store>, StoreError> {
-    Store::open(Options {
+    Store::open(options(disk, page_bytes))
+}
+
+fn options(disk: &SimulatedDisk, page_bytes: u32) -> Options {
+    Options {
         page_size: PageSize::new(page_bytes),
+        checkpoint_slice_bytes: SLICE_BYTES,
         ..Options::new(Arc::new(disk.clone()) as Arc<dyn Disk>)
-    })
+    }
 }
 
 impl Node {
@@ -62,6 +69,10 @@ impl Node {
 
     fn with(disk: SimulatedDisk, env: Env, policy: CheckpointPolicy) -> Self {
         let store = open_store(&disk, PAGE_BYTES).unwrap();
+        Self::of(disk, store, env, policy)
+    }
+
+    fn of(disk: SimulatedDisk, store: Arc<Store>, env: Env, policy: CheckpointPolicy) -> Self {
         let replica = Arc::new(Replica::new(store, env.clone(), policy));
         Self {
             disk,
@@ -124,7 +135,22 @@ impl Node {
 
     /// A table with rows enough for a few dozen pages, as entry 1, an anchor.
     pub(crate) fn filled(seed: u64) -> Self {
-        let mut node = Self::new(seed);
+        Self::new(seed).fill()
+    }
+
+    /// The same with so much memory for versions.
+    pub(crate) fn filled_with(seed: u64, version_bytes_max: u64) -> Self {
+        let disk = SimulatedDisk::new(seed);
+        let store = Store::open(Options {
+            version_bytes_max,
+            ..options(&disk, PAGE_BYTES)
+        });
+        let policy = CheckpointPolicy::default();
+        Self::of(disk, store.unwrap(), Env::inline(7), policy).fill()
+    }
+
+    fn fill(self) -> Self {
+        let mut node = self;
         let rows = "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
                     INSERT INTO t SELECT i, hex(zeroblob(100)) || i FROM n";
         node.entry(
@@ -149,7 +175,15 @@ impl Node {
     }
 
     pub(crate) fn checkpoint(&self) -> EntryEnd {
-        self.replica.checkpoint(id(u64::MAX), true).unwrap()
+        self.made_durable(id(u64::MAX), true).unwrap()
+    }
+
+    pub(crate) fn made_durable(
+        &self,
+        log_durable: EntryId,
+        now: bool,
+    ) -> Result<EntryEnd, ReplicaError> {
+        made_durable(&self.replica, log_durable, now)
     }
 
     /// The pages that the newest anchor shows, in order.
@@ -178,6 +212,19 @@ impl Node {
             .find(is_base)
             .unwrap_or_else(|| panic!("{files:?}"));
         self.disk.read_file(path).unwrap()
+    }
+}
+
+/// All steps of a checkpoint in a row.
+pub(crate) fn made_durable(
+    replica: &Replica,
+    log_durable: EntryId,
+    now: bool,
+) -> Result<EntryEnd, ReplicaError> {
+    loop {
+        if let CheckpointStep::Done(end) = replica.checkpoint_step(log_durable, now)? {
+            return Ok(end);
+        }
     }
 }
 

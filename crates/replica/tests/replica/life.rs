@@ -1,7 +1,7 @@
 //! The life of a version: private, an entry end, an anchor, durable.
 
 use super::bed::*;
-use sqlrep_core::Which;
+use sqlrep_core::{CheckpointStep, Which};
 use sqlrep_disk::{Fault, Loss, Operation, SimulatedDisk};
 use sqlrep_env::Retry;
 use sqlrep_replica::{CheckpointPolicy, entry_id};
@@ -79,13 +79,10 @@ fn replay_time_gathers_until_a_checkpoint() {
     let log_durable = id(100);
     node.entry(1, "CREATE TABLE t(a INTEGER PRIMARY KEY, b)", true);
     node.entry(2, "INSERT INTO t VALUES (1, 1)", true);
-    assert_eq!(
-        node.replica.checkpoint(log_durable, false).unwrap().id,
-        None
-    );
+    assert_eq!(node.made_durable(log_durable, false).unwrap().id, None);
     node.entry(3, "INSERT INTO t VALUES (2, 2)", true);
     assert_eq!(node.replica.pressure().replay, Duration::from_millis(3));
-    let durable = node.replica.checkpoint(log_durable, false).unwrap();
+    let durable = node.made_durable(log_durable, false).unwrap();
     assert_eq!(durable.id, Some(id(3)));
     assert_eq!(node.replica.pressure().replay, Duration::ZERO);
     assert_eq!(node.replica.pressure().entries, 0);
@@ -97,15 +94,9 @@ fn a_checkpoint_waits_for_the_log() {
     let mut node = Node::filled(5);
     node.checkpoint();
     node.entry(2, "DELETE FROM t WHERE a = 1", true);
-    assert_eq!(
-        node.replica.checkpoint(id(1), true).unwrap().id,
-        Some(id(1))
-    );
+    assert_eq!(node.made_durable(id(1), true).unwrap().id, Some(id(1)));
     assert_eq!(node.replica.durable().id, Some(id(1)));
-    assert_eq!(
-        node.replica.checkpoint(id(2), true).unwrap().id,
-        Some(id(2))
-    );
+    assert_eq!(node.made_durable(id(2), true).unwrap().id, Some(id(2)));
     assert_eq!(node.crashed(Loss::Everything).rows(), "99/100");
 }
 
@@ -147,7 +138,7 @@ fn a_crash_at_every_call_of_a_checkpoint_leaves_a_whole_end() {
         node.checkpoint();
         node.entry(2, "DELETE FROM t WHERE a > 60", true);
         node.disk.crash_at(nth);
-        let done = node.replica.checkpoint(id(2), true);
+        let done = node.made_durable(id(2), true);
         if !node.disk.is_dead() {
             assert_eq!(done.unwrap().id, Some(id(2)));
             break;
@@ -192,10 +183,46 @@ fn checkpoints_are_counted_with_their_times_and_bytes() {
     assert!(times.sum > Duration::ZERO);
     node.entry(2, "DELETE FROM t WHERE a > 60", true);
     node.disk.inject(Fault::full(1).only(Operation::Write));
-    node.replica.checkpoint(id(2), true).unwrap_err();
+    node.made_durable(id(2), true).unwrap_err();
     let second = node.replica.checkpoints();
     assert_eq!((second.completed, second.failed), (1, 1));
     assert_eq!(node.replica.checkpoint_times(), times);
+}
+
+/// Rule 12: a checkpoint has all patience with the log while half of the version memory is free, and none once it is full.
+#[test]
+fn patience_of_a_checkpoint_follows_the_version_memory() {
+    let policy = CheckpointPolicy::default();
+    let bytes = Node::filled(9).store().version_bytes();
+    for (bytes_max, patience) in [(2 * bytes, policy.patience_max), (bytes, Duration::ZERO)] {
+        let node = Node::filled_with(9, bytes_max);
+        let step = node.replica.checkpoint_step(id(1), true).unwrap();
+        assert_eq!(step, CheckpointStep::More { patience });
+    }
+}
+
+/// Rule 12: between two steps entries end and readers read; who asks for a checkpoint now gets the newest end, also if
+/// an older one is under way.
+#[test]
+fn entries_end_between_the_steps_of_a_checkpoint() {
+    let mut pauses = 0;
+    loop {
+        let mut node = Node::filled(10);
+        for _ in 0..pauses {
+            node.replica.checkpoint_step(id(1), true).unwrap();
+        }
+        let under_way = node.replica.durable().id.is_none();
+        node.entry(2, "DELETE FROM t WHERE a > 60", true);
+        assert_eq!(node.rows(), "60/60");
+        assert_eq!(node.made_durable(id(2), true).unwrap().id, Some(id(2)));
+        let again = node.crashed(Loss::Everything);
+        assert_eq!(again.rows(), "60/60");
+        if !under_way {
+            break;
+        }
+        pauses += 1;
+    }
+    assert!(pauses > 4, "{pauses} pauses");
 }
 
 #[test]
@@ -204,12 +231,9 @@ fn a_full_disk_changes_nothing_and_the_next_call_tries_again() {
     node.checkpoint();
     node.entry(2, "DELETE FROM t WHERE a > 60", true);
     node.disk.inject(Fault::full(1).only(Operation::Write));
-    let error = node.replica.checkpoint(id(2), true).unwrap_err();
+    let error = node.made_durable(id(2), true).unwrap_err();
     assert_eq!(error.retry(), Retry::Safe, "{error}");
     assert_eq!(node.replica.durable().id, Some(id(1)));
     assert_eq!(node.rows(), "60/60");
-    assert_eq!(
-        node.replica.checkpoint(id(2), true).unwrap().id,
-        Some(id(2))
-    );
+    assert_eq!(node.made_durable(id(2), true).unwrap().id, Some(id(2)));
 }

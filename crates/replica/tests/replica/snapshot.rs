@@ -1,7 +1,7 @@
 //! A whole state on its way from one node to another.
 
 use super::bed::*;
-use sqlrep_core::{EntryEnd, KeyTable, SnapshotSink, SnapshotSource, Which};
+use sqlrep_core::{CheckpointStep, EntryEnd, KeyTable, SnapshotSink, SnapshotSource, Which};
 use sqlrep_disk::Loss;
 use sqlrep_env::Retry;
 use sqlrep_store::PinKind;
@@ -250,7 +250,7 @@ fn an_install_and_checkpoints_at_once_end_in_the_installed_state() {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !stop.load(Ordering::Acquire) {
-                    to.replica.checkpoint(id(u64::MAX), true).unwrap();
+                    made_durable(&to.replica, id(u64::MAX), true).unwrap();
                 }
             });
             let installed = to.replica.install(sink);
@@ -262,6 +262,40 @@ fn an_install_and_checkpoints_at_once_end_in_the_installed_state() {
         assert_eq!(again.anchor_pages(), from.anchor_pages());
         assert!(again.store().verify_pages().unwrap().is_empty());
     }
+}
+
+/// Rules 2 and 12: an install that comes between any two steps of a checkpoint ends it; the steps that follow find
+/// nothing to do, and a restart finds the installed state.
+#[test]
+fn an_install_between_two_steps_ends_the_checkpoint() {
+    let (from, chunks) = sent();
+    let (mut pauses, mut begun) = (0, 0);
+    loop {
+        let mut to = Node::filled(20);
+        for _ in 0..pauses {
+            to.replica.checkpoint_step(id(u64::MAX), true).unwrap();
+        }
+        if to.replica.durable().id.is_some() {
+            break;
+        }
+        begun += u32::from(to.base_file().iter().any(|byte| *byte != 0));
+        to.close_writer();
+        let mut sink = to.replica.receive(from.replica.applied());
+        fill(&mut sink, &chunks).unwrap();
+        to.replica.install(sink).unwrap();
+        let step = to.replica.checkpoint_step(id(u64::MAX), true).unwrap();
+        assert_eq!(step, CheckpointStep::Done(from.replica.applied()));
+        assert_eq!(to.replica.checkpoints().completed, 0);
+        assert_eq!(to.anchor_pages(), from.anchor_pages());
+        let again = to.crashed(Loss::Everything);
+        assert_eq!(again.anchor_pages(), from.anchor_pages());
+        assert!(again.store().verify_pages().unwrap().is_empty());
+        pauses += 1;
+    }
+    assert!(
+        begun > 2 && pauses > begun + 2,
+        "{begun} of {pauses} behind the journal"
+    );
 }
 
 /// Rule 3: a power loss at every call of receiving and installing leaves the old state or the new one.

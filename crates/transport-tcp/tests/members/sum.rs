@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use sqlrep_core::{
-    Applied, Committed, EntryEnd, EntryId, Epoch, EpochId, Interrupt, MachineError, Retry,
-    SnapshotSink, SnapshotSource, StateMachine, Step, Which,
+    Applied, CheckpointStep, Committed, EntryEnd, EntryId, Epoch, EpochId, Interrupt, MachineError,
+    Retry, SnapshotSink, SnapshotSource, StateMachine, Step, Which,
 };
 use std::io;
 use std::sync::{Mutex, MutexGuard};
@@ -120,8 +120,12 @@ impl StateMachine for Sum {
         self.applied()
     }
 
-    fn checkpoint(&self, _log_durable: EntryId, _now: bool) -> Result<EntryEnd, MachineError> {
-        Ok(self.applied())
+    fn checkpoint_step(
+        &self,
+        _log_durable: EntryId,
+        _now: bool,
+    ) -> Result<CheckpointStep, MachineError> {
+        Ok(CheckpointStep::Done(self.applied()))
     }
 
     fn snapshot(&self, _which: Which) -> Result<Option<Snapshot>, MachineError> {
