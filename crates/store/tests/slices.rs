@@ -122,6 +122,7 @@ fn write(store: &Store, index: u64, (step, count): (usize, u32), side_bytes: usi
     let side = Side {
         core: vec![7; side_bytes].into(),
         mode: Vec::new().into(),
+        ..Side::default()
     };
     store
         .finish(Finish {
