@@ -103,6 +103,16 @@ pub enum DiskError {
         /// Bytes found.
         read: usize,
     },
+    /// A disk that only shows another one has kept as much in memory as it may.
+    #[error(
+        "{path}: more than {limit_bytes} bytes would have to be kept in memory; the directory isn't written to"
+    )]
+    Overlay {
+        /// Relative to the data directory.
+        path: String,
+        /// What may be kept.
+        limit_bytes: u64,
+    },
     /// The machine failed. For writes and syncs this is final (fsync rules 5 and 6).
     #[error("can't {operation} {path}: {source}")]
     Io {
@@ -145,6 +155,7 @@ impl DiskError {
             Self::NotFound { .. }
             | Self::Exists { .. }
             | Self::InvalidPath { .. }
+            | Self::Overlay { .. }
             | Self::Short { .. } => Retry::Useless,
             // What can't be read isn't expected to come back: whoever waited for it would wait for ever.
             Self::Io { operation, .. } => match operation {
@@ -177,6 +188,7 @@ impl From<DiskError> for io::Error {
             DiskError::Exists { .. } => io::ErrorKind::AlreadyExists,
             DiskError::InvalidPath { .. } => io::ErrorKind::InvalidInput,
             DiskError::Full { .. } => io::ErrorKind::StorageFull,
+            DiskError::Overlay { .. } => io::ErrorKind::OutOfMemory,
             DiskError::Locked { .. } => io::ErrorKind::ResourceBusy,
             DiskError::Short { .. } => io::ErrorKind::UnexpectedEof,
             DiskError::Io { source, .. } => source.kind(),

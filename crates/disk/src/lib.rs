@@ -58,15 +58,20 @@
 //! [`SimulatedDisk::set_free_bytes`], rot from [`SimulatedDisk::flip`]. A test asserts that
 //! [`SimulatedDisk::injected`] has grown, or it may have tested nothing.
 //!
+//! An [`OverlayDisk`] shows another disk and keeps what is written in memory: a data directory is checked on it, with
+//! the code that opens one, and stays as it is.
+//!
 //! It doesn't do: formats, caching, checksums, retries.
 
 #![forbid(unsafe_code)]
 
 mod error;
+mod overlay;
 mod real;
 mod simulated;
 
 pub use error::{DiskError, Operation};
+pub use overlay::OverlayDisk;
 pub use real::RealDisk;
 pub use simulated::{Fault, Loss, SimulatedDisk};
 

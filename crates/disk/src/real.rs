@@ -18,6 +18,7 @@ const PREALLOCATE_SLICE_BYTES: u64 = 1 << 20;
 #[derive(Debug)]
 pub struct RealDisk {
     directory: PathBuf,
+    writable: bool,
 }
 
 impl RealDisk {
@@ -34,7 +35,58 @@ impl RealDisk {
             .map_err(|source| DiskError::from_io(Operation::CreateDir, &shown, source))?;
         Ok(Self {
             directory: directory.to_owned(),
+            writable: true,
         })
+    }
+
+    /// Takes an existing `directory` to read from: files are opened for reading, and nothing is ever made, changed or
+    /// removed in it. Its lock is taken if its file is there; where there is none, no process has ever had it.
+    ///
+    /// # Errors
+    ///
+    /// [`DiskError::NotFound`] if there is no such directory; else as the machine says.
+    pub fn read_only(directory: &Path) -> Result<Self, DiskError> {
+        let shown = directory.display().to_string();
+        fs::read_dir(directory).map_err(failed(Operation::List, &shown))?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            writable: false,
+        })
+    }
+
+    /// Refuses to change a directory that is only read from.
+    fn check_writable(&self, operation: Operation, path: &str) -> Result<(), DiskError> {
+        if self.writable {
+            return Ok(());
+        }
+        let source = io::ErrorKind::ReadOnlyFilesystem.into();
+        Err(DiskError::from_io(operation, path, source))
+    }
+
+    fn open_to_read(&self, path: &str) -> Result<Arc<dyn File>, DiskError> {
+        let open = || {
+            let file = fs::File::open(self.full(path))?;
+            // Systems let folders be opened for reading.
+            if file.metadata()?.is_dir() {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            Ok(file)
+        };
+        let file = open().map_err(failed(Operation::Open, path))?;
+        let path = path.to_owned();
+        Ok(Arc::new(RealFile { file, path }))
+    }
+
+    /// The file of the lock; none if there is none and this disk makes nothing.
+    fn lock_file(&self) -> io::Result<Option<fs::File>> {
+        let path = self.full(LOCK_FILE);
+        if self.writable {
+            return system::open_options().create(true).open(path).map(Some);
+        }
+        match fs::File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        }
     }
 
     fn full(&self, path: &str) -> PathBuf {
@@ -62,6 +114,10 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
 impl Disk for RealDisk {
     fn open(&self, path: &str, mode: OpenMode) -> Result<Arc<dyn File>, DiskError> {
         check_inner_path(path)?;
+        if !self.writable && mode == OpenMode::Existing {
+            return self.open_to_read(path);
+        }
+        self.check_writable(Operation::Open, path)?;
         let mut options = system::open_options();
         options
             .create(mode == OpenMode::Create)
@@ -78,6 +134,7 @@ impl Disk for RealDisk {
     fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
         check_inner_path(from)?;
         check_inner_path(to)?;
+        self.check_writable(Operation::Rename, from)?;
         let source = self.full(from);
         let kind = fs::symlink_metadata(&source).map_err(failed(Operation::Rename, from))?;
         if kind.is_dir() {
@@ -93,11 +150,13 @@ impl Disk for RealDisk {
 
     fn remove(&self, path: &str) -> Result<(), DiskError> {
         check_inner_path(path)?;
+        self.check_writable(Operation::Remove, path)?;
         absent_is_fine(fs::remove_file(self.full(path))).map_err(failed(Operation::Remove, path))
     }
 
     fn create_dir(&self, path: &str) -> Result<(), DiskError> {
         check_path(path)?;
+        self.check_writable(Operation::CreateDir, path)?;
         let full = self.full(path);
         match system::folder_builder().create(&full) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && full.is_dir() => Ok(()),
@@ -107,6 +166,7 @@ impl Disk for RealDisk {
 
     fn remove_dir(&self, path: &str) -> Result<(), DiskError> {
         check_inner_path(path)?;
+        self.check_writable(Operation::Remove, path)?;
         absent_is_fine(fs::remove_dir_all(self.full(path))).map_err(failed(Operation::Remove, path))
     }
 
@@ -129,10 +189,10 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self) -> Result<Box<dyn Send + Sync>, DiskError> {
-        let file = system::open_options()
-            .create(true)
-            .open(self.full(LOCK_FILE))
-            .map_err(failed(Operation::Lock, LOCK_FILE))?;
+        let opened = self.lock_file();
+        let Some(file) = opened.map_err(failed(Operation::Lock, LOCK_FILE))? else {
+            return Ok(Box::new(()));
+        };
         match file.try_lock() {
             // Closing the file, by drop or by the end of the process, gives the lock back.
             Ok(()) => Ok(Box::new(file)),

@@ -1,10 +1,12 @@
-//! One suite for every disk: what storage code may rely on holds on the machine and in the simulation alike.
+//! One suite for every disk: what storage code may rely on holds on the machine, in the simulation and in an overlay alike.
 #![allow(clippy::unwrap_used, reason = "an error fails the test")]
 
-use sqlrep_disk::{Disk, DiskError, File, OpenMode, Operation, RealDisk, SimulatedDisk};
+use sqlrep_disk::{
+    Disk, DiskError, File, OpenMode, Operation, OverlayDisk, RealDisk, SimulatedDisk,
+};
 use std::sync::Arc;
 
-/// Runs each function of the suite on both disks, as a test of its own.
+/// Runs each function of the suite on all disks, as a test of its own.
 macro_rules! suite {
     ($($name:ident),* $(,)?) => {
         mod real {
@@ -19,6 +21,13 @@ macro_rules! suite {
             $(#[test]
             fn $name() {
                 super::$name(&super::SimulatedDisk::new(1));
+            })*
+        }
+        mod overlay {
+            $(#[test]
+            fn $name() {
+                let below = super::Arc::new(super::SimulatedDisk::new(1));
+                super::$name(&super::OverlayDisk::new(below, 1 << 20));
             })*
         }
     };
