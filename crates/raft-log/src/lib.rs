@@ -28,6 +28,7 @@ mod files;
 mod frame;
 mod front;
 mod index;
+mod inspect;
 mod log;
 mod options;
 mod reader;
@@ -38,6 +39,7 @@ mod vote;
 mod writer;
 
 pub use error::LogError;
+pub use inspect::{LogFound, VoteFound, inspect};
 pub use log::RaftLog;
 pub use options::{LogIdentity, Options};
 pub use stats::Stats;

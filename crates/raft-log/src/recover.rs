@@ -47,6 +47,31 @@ pub(crate) struct Recovered {
     pub(crate) vote: Option<Vote>,
 }
 
+/// What the segments hold.
+pub(crate) struct Read {
+    pub(crate) index: Index,
+    newest: Vec<Entry>,
+    pub(crate) files: BTreeMap<u64, Ready>,
+    end: End,
+    /// Highest term of an entry.
+    pub(crate) term: Option<Term>,
+    /// Bytes behind the last good frame, of writes that weren't completed.
+    pub(crate) torn_bytes: u64,
+}
+
+/// Reads the segments like an opening; none if nothing was ever recorded.
+pub(crate) fn read_segments(
+    disk: &dyn Disk,
+    identity: LogIdentity,
+) -> Result<Option<Read>, LogError> {
+    disk.create_dir(FOLDER)?;
+    let numbers = tidy(disk)?;
+    if is_blank(disk, &numbers)? {
+        return Ok(None);
+    }
+    read(disk, identity, 0, &numbers).map(Some)
+}
+
 /// Opens the log on `disk`, or makes it.
 pub(crate) fn recover(
     disk: &dyn Disk,
@@ -58,8 +83,27 @@ pub(crate) fn recover(
     if is_blank(disk, &numbers)? {
         return make(disk, identity, options);
     }
-    let (returned, numbers) = numbers.split_at(newest_run(&numbers));
-    let mut scan = Scan::new(identity, options.cache_bytes_max);
+    let read = read(disk, identity, options.cache_bytes_max, &numbers)?;
+    let (votes, vote) = VoteFile::open(disk, identity, read.term)?;
+    Ok(Recovered {
+        index: read.index,
+        newest: read.newest,
+        files: read.files,
+        end: read.end,
+        votes,
+        vote,
+    })
+}
+
+/// Reads the segments `numbers`, and makes durable again what counts of them.
+fn read(
+    disk: &dyn Disk,
+    identity: LogIdentity,
+    cache_bytes_max: usize,
+    numbers: &[u64],
+) -> Result<Read, LogError> {
+    let (returned, numbers) = numbers.split_at(newest_run(numbers));
+    let mut scan = Scan::new(identity, cache_bytes_max);
     let mut files = BTreeMap::new();
     let mut torn = None;
     for (at, number) in numbers.iter().enumerate() {
@@ -83,23 +127,22 @@ pub(crate) fn recover(
     for number in returned {
         disk.remove(&segment::path(*number))?;
     }
+    let torn_bytes = used_bytes(&bytes).saturating_sub(offset);
     let offset = scan.cut(&files, number, offset, &bytes)?;
     keep_spares(disk, identity, spares, &mut files)?;
     disk.sync_dir(FOLDER)?;
-    let (votes, vote) = VoteFile::open(disk, identity, scan.term)?;
-    let end = End {
-        segment: number,
-        offset,
-        batch: scan.batch,
-        chain: scan.chain,
-    };
-    Ok(Recovered {
+    Ok(Read {
         index: scan.index,
         newest: scan.newest,
         files,
-        end,
-        votes,
-        vote,
+        end: End {
+            segment: number,
+            offset,
+            batch: scan.batch,
+            chain: scan.chain,
+        },
+        term: scan.term,
+        torn_bytes,
     })
 }
 

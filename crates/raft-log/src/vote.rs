@@ -127,6 +127,16 @@ impl VoteFile {
         Ok((votes, vote))
     }
 
+    /// Whether both slots hold the same whole vote, or neither ever held one.
+    pub(crate) fn is_doubled(disk: &dyn Disk, identity: LogIdentity) -> Result<bool, LogError> {
+        let file = disk.open(PATH, OpenMode::Existing)?;
+        let slots = [
+            read(&*file, identity, 0)?,
+            read(&*file, identity, SLOT_BYTES)?,
+        ];
+        Ok(slots[0] == slots[1] && matches!(slots[0], Slot::Valid(..) | Slot::Empty))
+    }
+
     /// Whether nothing was ever written.
     pub(crate) fn is_blank(disk: &dyn Disk) -> Result<bool, LogError> {
         let file = disk.open(PATH, OpenMode::Existing)?;

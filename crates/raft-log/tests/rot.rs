@@ -6,10 +6,24 @@
 
 mod common;
 
-use common::{Model, Run, Step, open, script};
+use common::{Model, Run, Step, identity, open, script};
 use proptest::prelude::*;
-use sqlrep_disk::SimulatedDisk;
-use sqlrep_raft_log::LogError;
+use sqlrep_disk::{Disk, OverlayDisk, SimulatedDisk};
+use sqlrep_raft_log::{LogError, LogFound, VoteFound, inspect};
+use std::sync::Arc;
+
+/// What looking at it finds, which must leave every byte as it is.
+fn inspected(disk: &SimulatedDisk) -> (Result<LogFound, LogError>, Result<VoteFound, LogError>) {
+    let bytes = || -> Vec<_> {
+        let all = disk.list_all().into_iter();
+        all.map(|file| (disk.read_file(&file), file)).collect()
+    };
+    let before = bytes();
+    let over = OverlayDisk::new(Arc::new(disk.clone()) as Arc<dyn Disk>, 1 << 20);
+    let found = inspect(&over, identity());
+    assert_eq!(bytes(), before);
+    found
+}
 
 /// A disk after the script, what it holds, and how many of its last entries no later batch proves.
 fn aged() -> (SimulatedDisk, Model, usize) {
@@ -38,9 +52,23 @@ fn changed(file: &str, at: usize, bytes: [u8; 16]) {
     let end = (at + 16).min(content.len());
     content[at..end].copy_from_slice(&bytes[..end - at]);
     disk.write_file(file, &content);
+    let (log, votes) = inspected(&disk);
     let found = match open(&disk) {
-        Ok(opened) => opened.model(),
+        Ok(opened) => {
+            let (log, votes) = (log.unwrap(), votes.unwrap());
+            let found = opened.model();
+            if let Ok(found) = &found {
+                let entries = found.entries.first().zip(found.entries.last());
+                assert_eq!(log.first, entries.map(|(first, _)| first.id.index));
+                assert_eq!(log.last, entries.map(|(_, last)| last.id).or(found.purged));
+                assert_eq!((log.purged, votes.vote), (found.purged, found.vote));
+            }
+            found
+        }
         Err(error) => {
+            let told = [log.err(), votes.err()].into_iter().flatten();
+            let told: Vec<String> = told.map(|error| error.to_string()).collect();
+            assert!(told.contains(&error.to_string()), "{error}: {told:?}");
             let named = match &error {
                 LogError::Corrupt { file: named, .. } | LogError::Foreign { file: named, .. } => {
                     named == file
@@ -88,6 +116,21 @@ fn no_place_of_a_segment_hides_damage() {
     }
 }
 
+/// One slot of the vote is enough, and a look at it says that it is the only one.
+#[test]
+fn a_single_vote_is_told() {
+    let (disk, model, _) = aged();
+    let (log, vote) = inspected(&disk);
+    assert_eq!((log.unwrap().torn_bytes, vote.unwrap().single), (0, false));
+    disk.flip("log/vote", 4096 + 16, 1);
+    let vote = inspected(&disk).1.unwrap();
+    assert_eq!((vote.vote, vote.single), (model.vote, true));
+    disk.remove("log/vote").unwrap();
+    let (log, vote) = inspected(&disk);
+    assert!(log.is_ok(), "the segments are looked at all the same");
+    assert!(vote.unwrap_err().to_string().contains("log/vote"));
+}
+
 /// A lost segment is missed, by its name.
 #[test]
 fn a_lost_file_is_named() {
@@ -96,7 +139,7 @@ fn a_lost_file_is_named() {
     let used: Vec<_> = files.iter().filter(|name| name.ends_with(".seg")).collect();
     for lost in &used[..used.len() - 2] {
         let (disk, ..) = aged();
-        sqlrep_disk::Disk::remove(&disk, lost).unwrap();
+        disk.remove(lost).unwrap();
         let error = open(&disk).map(drop).unwrap_err();
         assert!(
             matches!(&error, LogError::Missing { .. }),

@@ -5,11 +5,11 @@ use crate::StoreError;
 use crate::slots::{SlotKind, Slots};
 use sqlrep_disk::{Disk, OpenMode};
 
-const SLOTS: SlotKind = SlotKind {
+pub(crate) const SLOTS: SlotKind = SlotKind {
     magic: *b"SRCU",
     slot_bytes: 4096,
 };
-const PATH: &str = "db/current";
+pub(crate) const PATH: &str = "db/current";
 
 /// The file, open.
 pub(crate) struct Current(Slots);

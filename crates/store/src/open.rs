@@ -103,11 +103,31 @@ fn remove_others(disk: &dyn Disk, live: u64) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn read_position(disk: &dyn Disk, at: &str) -> Result<(Slots, Option<Record>), StoreError> {
+pub(crate) fn read_position(
+    disk: &dyn Disk,
+    at: &str,
+) -> Result<(Slots, Option<Record>), StoreError> {
     let path = format!("{at}/main.position");
     let file = disk.open(&path, OpenMode::Existing)?;
     let (slots, body) = Slots::open(SLOTS, file, path.clone())?;
     let record = body.map(|body| Record::decode(&body, &path)).transpose()?;
+    Ok((slots, record))
+}
+
+/// The position of a generation that is live: it must have one, and its own.
+pub(crate) fn live_position(disk: &dyn Disk, number: u64) -> Result<(Slots, Record), StoreError> {
+    let at = folder(number);
+    let (slots, record) = read_position(disk, &at)?;
+    let corrupt = |what| StoreError::Corrupt {
+        file: format!("{at}/main.position"),
+        offset: 0,
+        what,
+    };
+    let record = record.ok_or_else(|| corrupt("it is empty".to_owned()))?;
+    if record.generation != number {
+        let what = format!("it belongs to generation {}", record.generation);
+        return Err(corrupt(what));
+    }
     Ok((slots, record))
 }
 
@@ -117,21 +137,7 @@ pub(crate) fn open_generation(
 ) -> Result<Arc<Generation>, StoreError> {
     let disk = &*options.disk;
     let at = folder(number);
-    let (mut slots, record) = read_position(disk, &at)?;
-    let position_file = || format!("{at}/main.position");
-    let mut record = record.ok_or_else(|| StoreError::Corrupt {
-        file: position_file(),
-        offset: 0,
-        what: "it is empty".to_owned(),
-    })?;
-    if record.generation != number {
-        let what = format!("it belongs to generation {}", record.generation);
-        return Err(StoreError::Corrupt {
-            file: position_file(),
-            offset: 0,
-            what,
-        });
-    }
+    let (mut slots, mut record) = live_position(disk, number)?;
     if let Some(wanted) = options
         .page_size
         .filter(|wanted| *wanted != record.page_size)
@@ -163,7 +169,7 @@ pub(crate) fn open_generation(
 }
 
 /// Finishes a whole journal, drops any other (safety rules 1 and 2).
-fn recover(
+pub(crate) fn recover(
     disk: &dyn Disk,
     at: &str,
     record: &mut Record,
@@ -227,7 +233,7 @@ fn replay(journal: &JournalReader, (base, sums): (&dyn File, &dyn File)) -> Resu
 
 /// Reads the sums and compares them with the checksum: a position, a base or sums that don't belong together
 /// are found before anything is served (safety rule 6).
-fn check_sums(
+pub(crate) fn check_sums(
     at: &str,
     record: &Record,
     base: &dyn File,

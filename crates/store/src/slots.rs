@@ -131,6 +131,15 @@ impl Slots {
         }
     }
 
+    /// Whether both slots hold the same whole record, or neither ever held one.
+    pub(crate) fn is_doubled(kind: SlotKind, file: &dyn File) -> Result<bool, StoreError> {
+        let (first, second) = (
+            read(kind, file, 0)?,
+            read(kind, file, kind.slot_bytes as u64)?,
+        );
+        Ok(first == second && matches!(first, Slot::Valid { .. } | Slot::Empty))
+    }
+
     /// Records `body`, durably; answers the bytes written.
     pub(crate) fn record(&mut self, body: &[u8]) -> Result<u64, StoreError> {
         assert!(
