@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Shell(ShellArguments),
     /// Tell how a node and its cluster are
     Status(StatusArguments),
+    /// Check a stopped node's data directory, or whether a cluster's replicas are equal
+    Check(CheckArguments),
     /// Measure a part of sqlrep on this machine
     Bench(BenchArguments),
 }
@@ -139,6 +141,25 @@ pub(crate) struct StatusArguments {
     pub(crate) node: NodeAddress,
 
     /// Everything the node tells, as one JSON object. Default: a short summary
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Flags of `sqlrep check`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CheckArguments {
+    /// Data directory of a node that doesn't run; it is only read
+    #[arg(value_name = "DIR", required_unless_present = "cluster")]
+    pub(crate) directory: Option<PathBuf>,
+
+    /// Ask a node whether all replicas are equal; one that differs judges and repairs itself then
+    #[arg(long, conflicts_with = "directory")]
+    pub(crate) cluster: bool,
+
+    #[command(flatten)]
+    pub(crate) node: NodeAddress,
+
+    /// Print JSON. Default: a line for each part
     #[arg(long)]
     pub(crate) json: bool,
 }

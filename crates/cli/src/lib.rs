@@ -7,6 +7,7 @@
 //! | `sqlrep cluster` | runs a cluster on this machine, to try things |
 //! | `sqlrep shell` | speaks SQL to a node |
 //! | `sqlrep status` | tells how a node and its cluster are |
+//! | `sqlrep check` | checks a data directory offline, or whether all replicas are equal |
 //! | `sqlrep bench` | measures a part of sqlrep on this machine |
 //!
 //! Results go to standard output, messages and logs to standard error. How a process ends is told by its
@@ -27,6 +28,7 @@
 mod address;
 mod arguments;
 mod bench;
+mod check;
 mod client;
 mod cluster;
 mod exit;
@@ -59,6 +61,7 @@ fn run_command(args: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Cluster(arguments) => cluster::run(&arguments),
         Command::Shell(arguments) => shell::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
     }
 }

@@ -3,7 +3,7 @@
 use crate::options::{API_VERSION, RELEASE};
 use crate::outcome::{Refusal, Response, empty, refused};
 use crate::params::Params;
-use crate::{Api, body, data, members, metrics, status};
+use crate::{Api, body, check, data, members, metrics, status};
 use bytes::Bytes;
 use hyper::body::Body;
 use hyper::header::{
@@ -33,6 +33,7 @@ enum Route {
     Remove,
     Ready,
     Metrics,
+    Check,
     /// One of rqlite's that this release hasn't.
     NotBuilt(&'static str),
 }
@@ -53,9 +54,10 @@ const PREFIXES: [(&str, Route); 11] = [
 ];
 
 /// Paths that match as a whole.
-const EXACT: [(&str, Route); 8] = [
+const EXACT: [(&str, Route); 9] = [
     ("/leader", Route::Leader),
     ("/metrics", Route::Metrics),
+    ("/v1/check", Route::Check),
     ("/boot", Route::NotBuilt("/boot")),
     ("/snapshot", Route::NotBuilt("/snapshot")),
     ("/reap", Route::NotBuilt("/reap")),
@@ -76,7 +78,9 @@ impl Route {
             Self::Execute | Self::Request => method == Method::POST,
             Self::Query | Self::Leader => method == Method::GET || method == Method::POST,
             Self::Remove => method == Method::DELETE,
-            Self::Status | Self::Nodes | Self::Ready | Self::Metrics => method == Method::GET,
+            Self::Status | Self::Nodes | Self::Ready | Self::Metrics | Self::Check => {
+                method == Method::GET
+            }
             Self::NotBuilt(_) => true,
         }
     }
@@ -187,6 +191,7 @@ impl Front {
             Route::Leader => members::step_down(self, call, &body).await,
             Route::Remove => members::remove(self, call, &body).await,
             Route::Ready => members::ready(self, call).await,
+            Route::Check => check::answer(self, call).await,
             Route::Metrics => Ok(metrics::answer(&self.api.admin.status())),
             Route::NotBuilt(name) => Err(Refusal::NotBuilt(name)),
         }

@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod body;
+mod check;
 mod data;
 mod date;
 mod duration;

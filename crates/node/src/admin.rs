@@ -5,7 +5,7 @@ use crate::front::{Front, SqlMachine};
 use crate::peer::{self, Ask, Description};
 use async_trait::async_trait;
 use futures_util::future::join_all;
-use sqlrep_core::{DirectoryId, MemberError, NodeId, ReadBound, ReadLevel, Role};
+use sqlrep_core::{Comparison, DirectoryId, MemberError, NodeId, ReadBound, ReadLevel, Role};
 use sqlrep_env::{LatencyCounts, Moment, UnixMillis};
 use sqlrep_raft_log::RaftLog;
 use sqlrep_replica::Replica;
@@ -328,6 +328,10 @@ impl<M: SqlMachine> Admin for Front<M> {
             http_address,
             ..probed
         })
+    }
+
+    async fn compare(&self, wait_max: Duration) -> Comparison {
+        self.member.compare(wait_max).await
     }
 
     async fn remove(&self, node: NodeId, wait_max: Duration) -> Result<(), AdminError> {

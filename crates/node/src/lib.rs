@@ -29,6 +29,7 @@
 
 mod admin;
 mod belong;
+pub mod check;
 mod error;
 mod front;
 mod identity;

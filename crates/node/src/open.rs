@@ -110,7 +110,7 @@ fn identity(options: &NodeOptions, disk: &dyn Disk, env: &Env) -> Result<Identit
 }
 
 /// A directory without `identity` that has our other files was damaged or half deleted.
-fn untouched(disk: &dyn Disk) -> Result<(), NodeError> {
+pub(crate) fn untouched(disk: &dyn Disk) -> Result<(), NodeError> {
     for folder in ["log", "db"] {
         let held = match disk.list(folder) {
             Ok(names) => !names.is_empty(),

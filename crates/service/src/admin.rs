@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use serde::Serialize;
-use sqlrep_core::{ClusterId, DirectoryId, EntryId, LogIndex, NodeId, Retry, Term};
+use sqlrep_core::{ClusterId, Comparison, DirectoryId, EntryId, LogIndex, NodeId, Retry, Term};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -200,6 +200,10 @@ pub trait Admin: Send + Sync {
 
     /// Who leads, with its client address, if it can be learnt.
     async fn leader(&self, wait_max: Duration) -> Option<NodeStatus>;
+
+    /// Every member's checksum at one entry, asked for a few times within `wait_max`. A member that differs judges itself
+    /// from then on.
+    async fn compare(&self, wait_max: Duration) -> Comparison;
 
     /// Removes a member; no error if it is none.
     ///

@@ -5,6 +5,7 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+mod check;
 mod client;
 mod cluster;
 mod command;

@@ -17,7 +17,7 @@ fn ends(run: &Run, code: i32, says: &str) {
 }
 
 /// Copies a data directory, as an operator would.
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -139,7 +139,10 @@ impl<M: StateMachine> Inner<M> {
         let index = self.shared.applied.borrow().map(|id| id.index)?;
         let own = machine.checksum_at(index)?;
         let voters = self.voters();
-        let asked = voters.iter().map(|voter| self.asked(*voter, index, own));
+        let until = Instant::now() + ANSWER_MAX;
+        let asked = voters
+            .iter()
+            .map(|voter| self.asked(*voter, index, own, until));
         let answers: BTreeMap<NodeId, Option<Evidence>> =
             voters.iter().copied().zip(join_all(asked).await).collect();
         let leader = Standing::of(&self.raft).leader;
@@ -176,7 +179,14 @@ impl<M: StateMachine> Inner<M> {
         members.voter_ids().map(node_id).collect()
     }
 
-    async fn asked(&self, voter: NodeId, index: LogIndex, own: u64) -> Option<Evidence> {
+    /// What `voter` has at `index`, where this node has `own`; none if it doesn't answer.
+    pub(super) async fn asked(
+        &self,
+        voter: NodeId,
+        index: LogIndex,
+        own: u64,
+        until: Instant,
+    ) -> Option<Evidence> {
         if voter == self.shared.node {
             return Some(self.own_evidence(index));
         }
@@ -184,13 +194,13 @@ impl<M: StateMachine> Inner<M> {
             index,
             checksum: own,
         };
-        match self.call(voter, ask, Instant::now() + ANSWER_MAX).await {
+        match self.call(voter, ask, until).await {
             Ok(Answer::Compared(evidence)) => Some(evidence),
             _ => None,
         }
     }
 
-    fn own_evidence(&self, index: LogIndex) -> Evidence {
+    pub(super) fn own_evidence(&self, index: LogIndex) -> Evidence {
         let shared = &self.shared;
         let trusted = !shared.is_out_of_service();
         Evidence {

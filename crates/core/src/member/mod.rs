@@ -26,6 +26,7 @@ mod change;
 mod checkpoint;
 mod client;
 mod cluster;
+mod compare;
 mod contact;
 mod counters;
 mod doubt;
@@ -78,6 +79,7 @@ pub(crate) use tasks::Tasks;
 
 pub use client::{AskError, NoPeerService, PeerService};
 pub use cluster::{Cluster, ClusterMember};
+pub use compare::{ComparedMember, Comparison};
 pub use enter::{BootstrapPlan, Entered};
 pub use founder::Genesis;
 pub use keys::{IdempotencyKey, KeyLimits, NoKey};

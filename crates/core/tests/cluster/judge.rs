@@ -202,3 +202,41 @@ async fn no_entry_falls_between_a_repair_and_the_log() {
         assert!(repairs > 0, "seed {seed}");
     }
 }
+
+/// Everybody, learners too, has one checksum; one that is away leaves it open, and is asked again until it is back.
+#[tokio::test(start_paused = true)]
+async fn a_comparison_tells_equal_and_not_known() {
+    let (cluster, leader) = three().await;
+    let asking = others(&cluster, leader)[0];
+    let found = asking.member.compare(30 * SECOND).await;
+    assert_eq!((found.equal(), found.members.len()), (Some(true), 3));
+    assert_eq!(
+        found.index,
+        asking.member.status().applied.map(|id| id.index)
+    );
+    let away = others(&cluster, leader)[1].id;
+    cluster.board.isolate(away);
+    let found = asking.member.compare(30 * SECOND).await;
+    assert_eq!(found.equal(), None);
+    let missing = found.members.iter().find(|one| one.node == away).unwrap();
+    assert_eq!((missing.checksum, missing.in_service), (None, None));
+    let later = async {
+        tokio::time::sleep(2 * SECOND).await;
+        cluster.board.heal();
+    };
+    let (found, ()) = tokio::join!(asking.member.compare(60 * SECOND), later);
+    assert_eq!(found.equal(), Some(true), "it was asked again");
+}
+
+/// Rule 31: who is asked and differs finds itself out; while it is repaired, it isn't known.
+#[tokio::test(start_paused = true)]
+async fn a_comparison_starts_the_judge_of_the_one_that_differs() {
+    let (cluster, leader) = three().await;
+    let sick = others(&cluster, leader)[0];
+    sick.machine.corrupt();
+    let found = cluster.leader().await.member.compare(30 * SECOND).await;
+    assert_eq!(found.equal(), Some(false));
+    repaired(sick).await;
+    let found = sick.member.compare(30 * SECOND).await;
+    assert_eq!(found.equal(), Some(true), "{found:?}");
+}

@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{HeaderMap, Request as HttpRequest};
-use sqlrep_core::{ClusterId, DirectoryId, EntryId, LogIndex, NodeId, ReadError, Term, WriteError};
+use sqlrep_core::{
+    ClusterId, ComparedMember, Comparison, DirectoryId, EntryId, LogIndex, NodeId, ReadError, Term,
+    WriteError,
+};
 use sqlrep_service::{
     Admin, AdminError, Answer, Database, Health, Histogram, LogStatus, NodeStatus, QueryOptions,
     Role, Session, SqliteStatus, Status, WriteOptions,
@@ -26,6 +29,7 @@ pub(super) enum Asked {
     Remove(NodeId),
     Nodes(Duration),
     Health(bool),
+    Compare(Duration),
 }
 
 pub(super) struct Mock {
@@ -265,6 +269,19 @@ impl Admin for Mock {
 
     async fn leader(&self, _: Duration) -> Option<NodeStatus> {
         self.leader.clone()
+    }
+
+    async fn compare(&self, wait_max: Duration) -> Comparison {
+        self.ask(Asked::Compare(wait_max));
+        let member = |id, checksum, in_service| ComparedMember {
+            node: NodeId::new(id).unwrap(),
+            checksum,
+            in_service,
+        };
+        Comparison {
+            index: Some(LogIndex(11)),
+            members: vec![member(1, Some(0xc5), Some(true)), member(2, None, None)],
+        }
     }
 
     async fn remove(&self, node: NodeId, _: Duration) -> Result<(), AdminError> {

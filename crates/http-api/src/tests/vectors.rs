@@ -430,3 +430,21 @@ async fn metrics_are_prometheus_text() {
             .all(|line| line.starts_with("# TYPE sqlrep_") || line.starts_with("sqlrep_"))
     );
 }
+
+#[tokio::test]
+async fn a_check_tells_what_is_known_of_each_node() {
+    let served = Mock::new().served();
+    let came = served.get("/v1/check?timeout=3s").await;
+    assert_eq!(came.status, 200);
+    let told: serde_json::Value = serde_json::from_str(&came.body).unwrap();
+    assert_eq!(
+        told.to_string(),
+        r#"{"index":11,"equal":null,"nodes":[{"id":"1","checksum":"00000000000000c5","in_service":true},{"id":"2","checksum":null,"in_service":null}]}"#
+    );
+    let asked = served.asked();
+    assert!(
+        matches!(asked[..], [super::mock::Asked::Compare(wait)] if wait == Duration::from_secs(3))
+    );
+    assert_eq!(served.post("/v1/check", "").await.status, 405);
+    assert_eq!(served.get("/v1/checks").await.status, 404);
+}
