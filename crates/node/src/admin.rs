@@ -164,6 +164,8 @@ impl<M: SqlMachine> Front<M> {
                 ("proposed_requests_total", number(counts.requests)),
                 ("gathered_requests_max", number(counts.gathered_max)),
                 ("read_rounds_total", number(counts.read_rounds)),
+                ("readers_waiting_requests", size(self.readers.queued())),
+                ("readers_busy", size(self.readers.busy())),
                 ("store_version_bytes", number(store.version_bytes)),
                 ("store_spill_bytes", number(store.spill_bytes)),
                 ("store_pins", size(store.pins)),

@@ -112,7 +112,9 @@ impl<M: SqlMachine> Front<M> {
                 sender.send(outcome).ok();
             }),
         };
-        self.readers.query(job).map_err(|_| ReadError::Overloaded)?;
+        // Dropped with this future: a client that is gone holds neither place nor reader.
+        let queued = self.readers.query(job);
+        let _ticket = queued.map_err(|_| ReadError::Overloaded)?;
         match receiver.await {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(error)) => Err(self.unread(error)),
@@ -226,7 +228,7 @@ impl<M: SqlMachine> Database for Front<M> {
         };
         // What can't be asked goes the way of a write, which is right for both.
         match self.readers.is_read_only(job) {
-            Ok(()) => matches!(receiver.await, Ok(Ok(true))),
+            Ok(_ticket) => matches!(receiver.await, Ok(Ok(true))),
             Err(_) => false,
         }
     }

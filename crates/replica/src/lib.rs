@@ -30,7 +30,9 @@ pub use error::ReplicaError;
 pub use made::Checkpoints;
 pub use policy::{CheckpointPolicy, Memory, Pressure};
 pub use reader::LocalReader;
-pub use readers::{QueryJob, ReadDone, ReadOnlyJob, ReaderOptions, Readers, ReadersFull};
+pub use readers::{
+    QueryJob, ReadDone, ReadOnlyJob, ReadTicket, ReaderOptions, Readers, ReadersFull,
+};
 pub use replica::{Finished, Replica};
 pub use snapshot::{Sink, Source};
 

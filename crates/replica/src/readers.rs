@@ -9,15 +9,17 @@
 //! Whoever is idle takes the next job, so that a long query holds up one connection and no others. Readers see the
 //! newest entry end and never wait for the writer.
 //!
-//! Invariant 1: while a job waits, no worker is idle. Invariant 2: each job's `done` is called once, with an error if need be.
+//! Invariant 1: while a job waits, no worker is idle. Invariant 2: each job's `done` is called once, with an error if need be;
+//! not at all where it waited and its [`ReadTicket`] was dropped. Invariant 3: a job whose ticket was dropped holds neither a place in the queue nor,
+//! for longer than it takes to notice, a worker.
 //!
 //! It doesn't do: read levels, waiting for an index, choosing limits.
 
 use crate::reader::Stop;
 use crate::{LocalReader, Replica, ReplicaError};
 use sqlrep_env::Actor;
-use sqlrep_sql::{ReadLimits, Reply, Request, SqlSettings};
-use std::collections::VecDeque;
+use sqlrep_sql::{Cancel, ReadLimits, Reply, Request, SqlSettings};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How many, and how many may wait.
@@ -38,7 +40,7 @@ impl Default for ReaderOptions {
     }
 }
 
-/// Called once with the answer, on the reader's worker; it only hands the value over.
+/// Called with the answer, on the reader's worker; it only hands the value over.
 pub type ReadDone<T> = Box<dyn FnOnce(Result<T, ReplicaError>) + Send>;
 
 /// A request that only reads.
@@ -57,6 +59,29 @@ pub struct ReadOnlyJob {
     pub request: Request,
     /// Takes the answer.
     pub done: ReadDone<bool>,
+}
+
+/// A job's place. Dropping it withdraws a job that waits and stops a query that runs: nobody waits for the answer any more.
+#[must_use = "a job whose ticket is dropped is withdrawn"]
+pub struct ReadTicket {
+    queue: Arc<Queue>,
+    number: u64,
+    cancel: Cancel,
+}
+
+impl Drop for ReadTicket {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+        let withdrawn = self.queue.state().jobs.remove(&self.number);
+        // Whatever `done` holds is dropped outside the lock.
+        drop(withdrawn);
+    }
+}
+
+impl std::fmt::Debug for ReadTicket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ReadTicket").field(&self.number).finish()
+    }
 }
 
 /// The queue is full, nothing was queued: the job is handed back.
@@ -98,7 +123,9 @@ impl Job {
 }
 
 struct State {
-    jobs: VecDeque<Job>,
+    /// By number: the order of arrival.
+    jobs: BTreeMap<u64, Job>,
+    next: u64,
     /// Workers that have found the queue empty.
     idle: Vec<usize>,
     closed: bool,
@@ -128,7 +155,7 @@ impl Queue {
     /// The next job for a worker; without one it is idle from here on.
     fn next(&self, worker: usize) -> Option<Job> {
         let mut state = self.state();
-        let job = state.jobs.pop_front();
+        let job = state.jobs.pop_first().map(|(_, job)| job);
         if job.is_none() {
             state.idle.push(worker);
         }
@@ -150,7 +177,8 @@ impl Readers {
         replica.reader(settings).is_read_only(&Request::default())?;
         let readers = options.readers.max(1);
         let state = State {
-            jobs: VecDeque::new(),
+            jobs: BTreeMap::new(),
+            next: 0,
             idle: (0..readers).rev().collect(),
             closed: false,
         };
@@ -177,8 +205,9 @@ impl Readers {
     /// # Errors
     ///
     /// The job, if the queue is full.
-    pub fn query(&self, job: QueryJob) -> Result<(), ReadersFull<QueryJob>> {
-        self.push(Job::Query(job)).map_err(|job| match job {
+    pub fn query(&self, job: QueryJob) -> Result<ReadTicket, ReadersFull<QueryJob>> {
+        let cancel = job.limits.cancel.clone();
+        self.push(Job::Query(job), cancel).map_err(|job| match job {
             Job::Query(job) => ReadersFull(job),
             Job::ReadOnly(_) => unreachable!("a job comes back as it was"),
         })
@@ -189,31 +218,37 @@ impl Readers {
     /// # Errors
     ///
     /// The job, if the queue is full.
-    pub fn is_read_only(&self, job: ReadOnlyJob) -> Result<(), ReadersFull<ReadOnlyJob>> {
-        self.push(Job::ReadOnly(job)).map_err(|job| match job {
+    pub fn is_read_only(&self, job: ReadOnlyJob) -> Result<ReadTicket, ReadersFull<ReadOnlyJob>> {
+        let pushed = self.push(Job::ReadOnly(job), Cancel::default());
+        pushed.map_err(|job| match job {
             Job::ReadOnly(job) => ReadersFull(job),
             Job::Query(_) => unreachable!("a job comes back as it was"),
         })
     }
 
-    fn push(&self, job: Job) -> Result<(), Job> {
-        let woken = {
-            let mut state = self.queue.state();
-            if state.closed {
-                drop(state);
-                job.refuse();
-                return Ok(());
-            }
-            if state.jobs.len() >= self.queue.jobs_max {
-                return Err(job);
-            }
-            state.jobs.push_back(job);
-            state.idle.pop()
+    fn push(&self, job: Job, cancel: Cancel) -> Result<ReadTicket, Job> {
+        let mut state = self.queue.state();
+        if !state.closed && state.jobs.len() >= self.queue.jobs_max {
+            return Err(job);
+        }
+        state.next += 1;
+        let ticket = ReadTicket {
+            queue: self.queue.clone(),
+            number: state.next,
+            cancel,
         };
+        if state.closed {
+            drop(state);
+            job.refuse();
+            return Ok(ticket);
+        }
+        state.jobs.insert(ticket.number, job);
+        let woken = state.idle.pop();
+        drop(state);
         if let Some(worker) = woken {
             self.look(worker);
         }
-        Ok(())
+        Ok(ticket)
     }
 
     fn look(&self, worker: usize) {
@@ -230,6 +265,12 @@ impl Readers {
     #[must_use]
     pub fn queued(&self) -> usize {
         self.queue.state().jobs.len()
+    }
+
+    /// Workers that aren't idle, a figure for operators.
+    #[must_use]
+    pub fn busy(&self) -> usize {
+        self.workers.len() - self.queue.state().idle.len()
     }
 
     /// Answers what waits with [`ReplicaError::Closed`], interrupts what runs, and calls `closed` once every connection is closed.
@@ -256,7 +297,7 @@ impl Readers {
             state.closed = true;
             std::mem::take(&mut state.jobs)
         };
-        jobs.into_iter().for_each(Job::refuse);
+        jobs.into_values().for_each(Job::refuse);
         self.stops.iter().for_each(|stop| stop.interrupt());
     }
 }

@@ -44,7 +44,7 @@ mod verdict;
 mod writer;
 
 pub use error::SqlFailure;
-pub use reader::{InterruptHandle, READ_BYTES_MAX, READ_ROWS_MAX, ReadLimits, Reader};
+pub use reader::{Cancel, InterruptHandle, READ_BYTES_MAX, READ_ROWS_MAX, ReadLimits, Reader};
 pub use reply::{Outcome, Reply, Rows, SqlError, Written};
 pub use request::{Begin, Parameter, Request, Shape, Statement};
 pub use settings::SqlSettings;

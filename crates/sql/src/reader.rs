@@ -16,7 +16,7 @@ use sqlrep_store::{Pin, Store};
 use sqlrep_vfs::{Connection, Kind};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use rusqlite::InterruptHandle;
 
@@ -32,11 +32,30 @@ const STATEMENTS_KEPT: usize = 128;
 /// Steps between two looks at the clock: about ten microseconds.
 const LOOK_STEPS: i32 = 1_000;
 
+/// Says, from any thread, that nobody waits for a read any more.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Stops the reads that were given this, now and later.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that was said.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// What one read may take. Not replicated: a read happens on one node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ReadLimits {
     /// When it is stopped; none lets it run for ever.
     pub run_until: Option<Moment>,
+    /// Stops it before that.
+    pub cancel: Cancel,
     /// Rows of all statements together.
     pub rows_max: u64,
     /// Bytes of all values together.
@@ -47,6 +66,7 @@ impl Default for ReadLimits {
     fn default() -> Self {
         Self {
             run_until: None,
+            cancel: Cancel::default(),
             rows_max: READ_ROWS_MAX,
             bytes_max: READ_BYTES_MAX,
         }
@@ -56,23 +76,47 @@ impl Default for ReadLimits {
 /// When a read is stopped, as the progress handler sees it.
 struct Deadline {
     clock: Arc<dyn Clock>,
-    until: Mutex<Option<Moment>>,
+    until: Mutex<Until>,
     passed: AtomicBool,
 }
 
+#[derive(Clone, Default)]
+struct Until {
+    moment: Option<Moment>,
+    cancel: Cancel,
+}
+
 impl Deadline {
-    fn set(&self, until: Option<Moment>) {
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    fn until(&self) -> MutexGuard<'_, Until> {
+        self.until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, until: Until) {
+        *self.until() = until;
         self.passed.store(false, Ordering::Relaxed);
     }
 
     fn passed(&self) -> bool {
-        let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        let passed = until.is_some_and(|until| self.clock.now() >= until);
+        let until = self.until();
+        let late = until
+            .moment
+            .is_some_and(|moment| self.clock.now() >= moment);
+        let passed = late || until.cancel.is_cancelled();
         if passed {
             self.passed.store(true, Ordering::Relaxed);
         }
         passed
+    }
+
+    /// What a read that didn't end in time answers.
+    fn refusal(&self) -> Halt {
+        let cancelled = self.until().cancel.is_cancelled();
+        let text = if cancelled {
+            "interrupted"
+        } else {
+            "query timeout"
+        };
+        refuse(ffi::SQLITE_INTERRUPT, text)
     }
 }
 
@@ -123,7 +167,7 @@ impl Reader {
         let guard = Guard::new(Role::Reader, settings);
         let deadline = Arc::new(Deadline {
             clock: env.clock.clone(),
-            until: Mutex::new(None),
+            until: Mutex::default(),
             passed: AtomicBool::new(false),
         });
         let own = deadline.clone();
@@ -160,11 +204,14 @@ impl Reader {
     pub fn run(&mut self, request: &Request, limits: &ReadLimits) -> Result<Reply, SqlFailure> {
         self.guard.begin(request.transaction);
         let ran = self.snapshot().and_then(|()| {
-            self.deadline.set(limits.run_until);
+            self.deadline.set(Until {
+                moment: limits.run_until,
+                cancel: limits.cancel.clone(),
+            });
             self.statements(request, limits)
         });
         self.guard.own();
-        self.deadline.set(None);
+        self.deadline.set(Until::default());
         let ended = self.end();
         match ran {
             Ok(reply) => ended.map(|()| reply),
@@ -299,7 +346,7 @@ impl Reader {
         }
         arguments.bind(statement)?;
         if self.deadline.passed() {
-            return Err(refuse(ffi::SQLITE_INTERRUPT, "query timeout"));
+            return Err(self.deadline.refusal());
         }
         self.guard.run(false);
         let began = self.deadline.clock.now();
@@ -326,7 +373,7 @@ impl Reader {
             return verdict::judge(&self.connection, &self.guard, error);
         }
         if self.deadline.passed.load(Ordering::Relaxed) {
-            return refuse(ffi::SQLITE_INTERRUPT, "query timeout");
+            return self.deadline.refusal();
         }
         refuse(ffi::SQLITE_INTERRUPT, "interrupted")
     }

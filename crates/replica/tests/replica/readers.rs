@@ -40,7 +40,7 @@ fn job(sql: &str) -> (QueryJob, Answers<Reply>) {
 
 fn ask(readers: &Readers, sql: &str) -> Result<Value, ReplicaError> {
     let (job, answers) = job(sql);
-    readers.query(job).unwrap();
+    let _ticket = readers.query(job).unwrap();
     answers.recv_timeout(LONG).unwrap().map(first)
 }
 
@@ -91,7 +91,7 @@ fn a_pool_knows_what_only_reads() {
             request: Request::execute(sql),
             done: Box::new(move |answer| sender.send(answer).unwrap()),
         };
-        readers.is_read_only(job).unwrap();
+        let _ticket = readers.is_read_only(job).unwrap();
         assert_eq!(
             receiver.recv_timeout(LONG).unwrap().unwrap(),
             expected,
@@ -241,8 +241,7 @@ fn a_full_queue_hands_the_job_back_at_once() {
     let waiting: Vec<_> = (0..3)
         .map(|n| {
             let (job, answers) = job(&format!("SELECT {n}"));
-            readers.query(job).unwrap();
-            answers
+            (readers.query(job).unwrap(), answers)
         })
         .collect();
     let (job, answers) = job("SELECT 'back'");
@@ -254,9 +253,45 @@ fn a_full_queue_hands_the_job_back_at_once() {
     assert_eq!(readers.queued(), 3);
     // Dropped, the pool answers everyone who waits.
     drop(readers);
-    for answers in waiting {
+    for (_ticket, answers) in waiting {
         assert!(matches!(answers.recv().unwrap(), Err(ReplicaError::Closed)));
     }
+}
+
+#[test]
+fn who_is_gone_holds_no_place_in_the_queue() {
+    let readers = asleep(2);
+    let (first, gone) = job("SELECT 1");
+    let (second, waits) = job("SELECT 2");
+    let first = readers.query(first).unwrap();
+    let _second = readers.query(second).unwrap();
+    assert!(readers.query(job("SELECT 3").0).is_err());
+    drop(first);
+    assert!(gone.recv().is_err(), "nobody is told");
+    assert_eq!(readers.queued(), 1);
+    let _third = readers.query(job("SELECT 3").0).unwrap();
+    assert!(waits.try_recv().is_err(), "the other one waits on");
+}
+
+/// The only reader is lent to a query that never ends; once nobody waits for it, the next one is served.
+#[test]
+fn who_is_gone_holds_no_reader() {
+    let node = Node::on_env(11, Env::real());
+    let readers = pool(&node.replica, 1);
+    let endless =
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+    let (long, ended) = job(endless);
+    let ticket = readers.query(long).unwrap();
+    let (next, answers) = job("SELECT 1");
+    let _next = readers.query(next).unwrap();
+    assert_eq!(readers.busy(), 1);
+    assert!(answers.try_recv().is_err(), "it waits for the reader");
+    drop(ticket);
+    assert_eq!(
+        first(answers.recv_timeout(LONG).unwrap().unwrap()),
+        Value::Integer(1)
+    );
+    drop(ended);
 }
 
 #[test]
@@ -282,7 +317,7 @@ fn a_long_query_holds_up_nobody_and_ends_with_the_pool() {
     let endless =
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
     let (long, ended) = job(endless);
-    readers.query(long).unwrap();
+    let _ticket = readers.query(long).unwrap();
     for n in 0..10 {
         assert_eq!(
             ask(&readers, &format!("SELECT {n}")).unwrap(),

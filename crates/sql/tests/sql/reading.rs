@@ -2,7 +2,7 @@
 
 use crate::bed::{Bed, only, table, transaction};
 use rusqlite::ffi;
-use sqlrep_sql::{Outcome, ReadLimits, Reader, Request, Shape, SqlError, Statement, Value};
+use sqlrep_sql::{Cancel, Outcome, ReadLimits, Reader, Request, Shape, SqlError, Statement, Value};
 use sqlrep_store::PinKind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,6 +90,26 @@ fn a_read_is_stopped_at_its_deadline() {
 }
 
 #[test]
+fn a_read_that_nobody_waits_for_is_stopped() {
+    let bed = seeded();
+    let mut reader = bed.reader();
+    let cancel = Cancel::default();
+    let limits = ReadLimits {
+        cancel: cancel.clone(),
+        ..ReadLimits::default()
+    };
+    let mut both = Request::query(ENDLESS);
+    both.statements.push(Statement::text("SELECT 1"));
+    std::thread::scope(|scope| {
+        let stopped = scope.spawn(|| failed(only(reader.run(&both, &limits).unwrap())));
+        cancel.cancel();
+        assert_eq!(stopped.join().unwrap().message, "interrupted");
+    });
+    let reply = reader.run(&Request::query("SELECT 1"), &ReadLimits::default());
+    assert_eq!(table(only(reply.unwrap())).values.len(), 1);
+}
+
+#[test]
 fn a_read_is_interrupted_from_another_thread() {
     let bed = seeded();
     let mut reader = bed.reader();
@@ -120,9 +140,9 @@ fn results_are_bounded() {
     let mut reader = bed.reader();
     let mut ask = |sql: &str, rows_max, bytes_max| {
         let limits = ReadLimits {
-            run_until: None,
             rows_max,
             bytes_max,
+            ..ReadLimits::default()
         };
         only(reader.run(&Request::query(sql), &limits).unwrap())
     };
