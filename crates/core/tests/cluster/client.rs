@@ -83,3 +83,47 @@ async fn calls_beyond_the_bound_are_refused_at_once() {
     let refused = from.ask(to, large, SECOND).await.unwrap_err();
     assert_eq!(refused.retry(), Retry::Useless, "{refused}");
 }
+
+/// Waits until so many requests wait at `node`.
+async fn waiting(node: &Node, wanted: usize) {
+    for _ in 0..1000 {
+        if node.member.status().waiting == wanted {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{} wait after 10 s", node.member.status().waiting);
+}
+
+/// A client that went away holds nothing at the leader either: what waits there is withdrawn, and never done.
+#[tokio::test(start_paused = true)]
+async fn who_is_gone_leaves_nothing_waiting_at_the_leader() {
+    let mut settings = Settings::default();
+    settings.in_flight_entries_max = 1;
+    settings.election_timeout_min_ms = 60_000;
+    settings.election_timeout_max_ms = 61_000;
+    let cluster = Cluster::form_with(5, Style::Late, settings, 9).await;
+    let leader = cluster.leader().await;
+    leader.push("before").await.unwrap();
+    let others: Vec<_> = cluster.nodes.iter().filter(|n| n.id != leader.id).collect();
+    for far in &others[1..] {
+        cluster.board.cut(leader.id, far.id);
+    }
+    let write = |line: &str| {
+        let (member, ask) = (others[0].member.clone(), Ask::Push(line.to_owned()));
+        tokio::spawn(async move { member.write(ask, Route::Forward, 50 * SECOND).await })
+    };
+    let first = write("first");
+    while leader.member.status().in_flight == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let (gone, stays) = (write("gone"), write("stays"));
+    waiting(leader, 2).await;
+    gone.abort();
+    waiting(leader, 1).await;
+    cluster.board.heal();
+    for write in [first, stays] {
+        write.await.unwrap().unwrap();
+    }
+    assert_eq!(cluster.agreed(3).await, ["before", "first", "stays"]);
+}

@@ -4,6 +4,9 @@
 //! again tries again. On an open link a call is written when a place among the unanswered ones is free. A link
 //! that leaves calls unanswered and says nothing else for [`SILENCE_MAX`] is given up: a partition swallows
 //! answers without a word. So that a slow answer isn't taken for silence, an echo is asked for meanwhile.
+//!
+//! A caller that is gone withdraws its call: before it is sent without a word, afterwards with the next beat, so that
+//! the other side doesn't work for nobody. Its place is free with the answer, which then comes at once.
 
 use super::AskError;
 use super::held::Held;
@@ -16,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 /// A peer that doesn't take a link within this time isn't there.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
@@ -24,8 +27,8 @@ const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// A link with unanswered calls that says nothing for one to two of these is dead.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
 
-/// While calls are unanswered, an echo is asked for this often.
-const ECHO_EVERY: Duration = Duration::from_millis(500);
+/// While calls are unanswered, an echo is asked for this often, and those that nobody waits for are withdrawn.
+const BEAT: Duration = Duration::from_millis(500);
 
 /// Room for an ask's own fields in a frame.
 const FRAME_MARGIN: usize = 4 << 10;
@@ -38,6 +41,8 @@ type Told = Result<Answer, AskError>;
 /// A call on its way to a link.
 struct Outgoing {
     ask: Ask,
+    /// Its bytes, for as long as they wait here.
+    _held: Arc<Held>,
     /// Set by whoever is first: the link that sends it, or the caller who withdraws it.
     taken: Arc<AtomicBool>,
     answer: oneshot::Sender<Told>,
@@ -82,12 +87,13 @@ impl Lines {
     ) -> Told {
         fits(ask.bytes())?;
         let held = Held::new(&self.bytes, ask.bytes(), self.bytes_max);
-        let _held = held.ok_or(AskError::Overloaded { node })?;
+        let held = Arc::new(held.ok_or(AskError::Overloaded { node })?);
         let since = Instant::now();
         let taken = Arc::new(AtomicBool::new(false));
         let (sender, answer) = oneshot::channel();
         let outgoing = Outgoing {
             ask,
+            _held: held.clone(),
             taken: taken.clone(),
             answer: sender,
         };
@@ -96,13 +102,15 @@ impl Lines {
             mpsc::error::TrySendError::Full(_) => AskError::Overloaded { node },
             mpsc::error::TrySendError::Closed(_) => AskError::Stopped,
         })?;
-        match tokio::time::timeout_at(deadline, answer).await {
+        let told = match tokio::time::timeout_at(deadline, answer).await {
             Ok(Ok(told)) => checked(node, told),
             ended => {
                 let sent = taken.swap(true, Ordering::AcqRel);
                 Err(unanswered(node, sent, ended.is_ok(), since.elapsed()))
             }
-        }
+        };
+        drop(held);
+        told
     }
 
     fn lines(&self) -> MutexGuard<'_, BTreeMap<NodeId, Line>> {
@@ -241,24 +249,30 @@ impl Far {
         let node = self.node;
         tracing::debug!(%node, %cause, "a client link ended");
         let pending = std::mem::take(&mut *session.pending());
-        for answer in pending.into_values() {
+        for Pending { answer, .. } in pending.into_values() {
             let cause = cause.clone();
             answer.send(Err(AskError::Lost { node, cause })).ok();
         }
     }
 }
 
+/// A call that was sent and has no answer.
+struct Pending {
+    answer: oneshot::Sender<Told>,
+    withdrawn: bool,
+}
+
 /// One open link.
 struct Session {
     /// One for each call that may be unanswered.
     slots: Semaphore,
-    pending: Mutex<BTreeMap<u64, oneshot::Sender<Told>>>,
+    pending: Mutex<BTreeMap<u64, Pending>>,
     /// Frames received.
     heard: AtomicU64,
 }
 
 impl Session {
-    fn pending(&self) -> MutexGuard<'_, BTreeMap<u64, oneshot::Sender<Told>>> {
+    fn pending(&self) -> MutexGuard<'_, BTreeMap<u64, Pending>> {
         // Only the map is touched under it.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -288,7 +302,7 @@ impl Session {
             };
             self.slots.add_permits(1);
             // A caller that is gone has given up.
-            caller.send(Ok(answer)).ok();
+            caller.answer.send(Ok(answer)).ok();
         }
     }
 
@@ -301,6 +315,8 @@ impl Session {
     ) -> String {
         let mut next = Some(first);
         let mut number = ECHO;
+        let mut beat = tokio::time::interval_at(Instant::now() + BEAT, BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let outgoing = match next.take() {
                 Some(first) => {
@@ -313,28 +329,46 @@ impl Session {
                 }
                 None => tokio::select! {
                     biased;
+                    // First, or callers that come without a break would keep it from being seen.
+                    _ = beat.tick() => None,
                     outgoing = self.take(queue) => match outgoing {
                         Some(outgoing) => Some(outgoing),
                         None => return "this node stops".to_owned(),
                     },
-                    () = tokio::time::sleep(ECHO_EVERY) => None,
                 },
             };
-            let call = match outgoing {
+            let calls = match outgoing {
                 Some(outgoing) => {
                     number += 1;
-                    self.noted(number, outgoing)
+                    Vec::from_iter(self.noted(number, outgoing))
                 }
-                None => self.waits().then_some(Call {
-                    number: ECHO,
-                    ask: Ask::Echo,
-                }),
+                None => self.beat(),
             };
-            let Some(call) = call else { continue };
-            if let Err(error) = sender.send(codec::encode(&call)).await {
-                return error.to_string();
+            for call in calls {
+                if let Err(error) = sender.send(codec::encode(&call)).await {
+                    return error.to_string();
+                }
             }
         }
+    }
+
+    /// What is said while calls are unanswered.
+    fn beat(&self) -> Vec<Call> {
+        let (number, waits, calls) = (ECHO, self.waits(), self.forsaken());
+        let withdraw = (!calls.is_empty()).then_some(Ask::Withdraw { calls });
+        let asks = waits.then_some(Ask::Echo).into_iter().chain(withdraw);
+        asks.map(|ask| Call { number, ask }).collect()
+    }
+
+    /// Calls that nobody waits for any more, each once.
+    fn forsaken(&self) -> Vec<u64> {
+        let mut pending = self.pending();
+        let gone = |(number, call): (&u64, &mut Pending)| {
+            let told = call.withdrawn || !call.answer.is_closed();
+            call.withdrawn |= !told;
+            (!told).then_some(*number)
+        };
+        pending.iter_mut().filter_map(gone).collect()
     }
 
     /// The next call, and a place among the unanswered ones.
@@ -347,12 +381,18 @@ impl Session {
 
     /// The call to send, unless its caller has withdrawn it.
     fn noted(&self, number: u64, outgoing: Outgoing) -> Option<Call> {
-        let Outgoing { ask, taken, answer } = outgoing;
+        let Outgoing {
+            ask, taken, answer, ..
+        } = outgoing;
         if answer.is_closed() || taken.swap(true, Ordering::AcqRel) {
             self.slots.add_permits(1);
             return None;
         }
-        self.pending().insert(number, answer);
+        let pending = Pending {
+            answer,
+            withdrawn: false,
+        };
+        self.pending().insert(number, pending);
         Some(Call { number, ask })
     }
 

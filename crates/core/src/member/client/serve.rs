@@ -1,7 +1,8 @@
 //! The answers to other members' calls: a task for each, within bounds.
 //!
 //! A link that ends takes its calls with it, where they wait: a write that still stands in the queue is
-//! withdrawn, one that is proposed goes on, and its caller knows neither.
+//! withdrawn, one that is proposed goes on, and its caller knows neither. A call that its caller withdraws ends alike,
+//! and is answered with that.
 
 use super::held::Held;
 use super::lines::fitting;
@@ -12,10 +13,11 @@ use crate::member::{Inner, Key, Keyed};
 use crate::raft::scoped;
 use crate::{FrameReceiver, FrameSender, Link, NodeId, StateMachine, TransportError, WriteError};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -59,12 +61,16 @@ async fn read<M: StateMachine>(
     answers: mpsc::Sender<Return>,
     inner: Arc<Inner<M>>,
 ) -> Result<(), ServeError> {
-    let (mut calls, bytes) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
+    let (mut calls, bytes) = (Calls::default(), Arc::new(AtomicUsize::new(0)));
     let settings = &inner.shared.settings;
     while let Some(frame) = receiver.receive().await? {
         let Call { number, ask } = codec::decode(&frame)?;
-        while calls.try_join_next().is_some() {}
-        let room = calls.len() < settings.client_calls_max;
+        calls.reap();
+        if let Ask::Withdraw { calls: numbers } = ask {
+            calls.withdraw(&numbers);
+            continue;
+        }
+        let room = calls.tasks.len() < settings.client_calls_max;
         let Some(held) = room
             .then(|| Held::new(&bytes, ask.bytes(), settings.client_bytes_max))
             .flatten()
@@ -76,21 +82,70 @@ async fn read<M: StateMachine>(
             answers.send(Return { number, answer }).await.ok();
             continue;
         };
+        let withdrawn = calls.enter(number, &ask);
         let (answers, inner) = (answers.clone(), inner.clone());
         let seed = inner.shared.env.entropy.next();
-        calls.spawn(scoped(seed, async move {
-            let answer = fitting(Box::pin(answer(from, ask, &inner)).await);
+        calls.tasks.spawn(scoped(seed, async move {
+            let answer = tokio::select! {
+                biased;
+                answer = Box::pin(answer(from, ask, &inner)) => fitting(answer),
+                () = withdrawn => Answer::Withdrawn,
+            };
             drop(held);
             // The link has ended if nobody takes it.
             answers.send(Return { number, answer }).await.ok();
+            number
         }));
     }
     Ok(())
 }
 
+/// The calls of one link that are being answered.
+#[derive(Default)]
+struct Calls {
+    tasks: JoinSet<u64>,
+    /// Those that end with their caller, by number; dropping one ends it.
+    callers: BTreeMap<u64, oneshot::Sender<()>>,
+}
+
+impl Calls {
+    /// Notes a call; what is returned ends when it is withdrawn.
+    fn enter(&mut self, number: u64, ask: &Ask) -> impl Future<Output = ()> + use<> {
+        let caller = ask.ends_with_caller().then(oneshot::channel::<()>);
+        let withdrawn = caller.map(|(caller, withdrawn)| {
+            self.callers.insert(number, caller);
+            withdrawn
+        });
+        async move {
+            match withdrawn {
+                // Nothing is ever sent.
+                Some(withdrawn) => drop(withdrawn.await),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn withdraw(&mut self, numbers: &[u64]) {
+        for number in numbers {
+            self.callers.remove(number);
+        }
+    }
+
+    /// Forgets those that have their answer.
+    fn reap(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next() {
+            match ended {
+                Ok(number) => drop(self.callers.remove(&number)),
+                Err(_panicked) => self.callers.retain(|_, caller| !caller.is_closed()),
+            }
+        }
+    }
+}
+
 async fn answer<M: StateMachine>(from: NodeId, ask: Ask, inner: &Arc<Inner<M>>) -> Answer {
     match ask {
         Ask::Echo => Answer::Echo,
+        Ask::Withdraw { .. } => Answer::Withdrawn,
         Ask::Write {
             request,
             key,

@@ -54,6 +54,8 @@ pub(crate) enum Ask {
     Compare { index: LogIndex, checksum: u64 },
     /// Send me your state if you lead: mine isn't to be trusted.
     Repair,
+    /// Nobody waits for these calls any more. Has no answer of its own.
+    Withdraw { calls: Vec<u64> },
 }
 
 /// What it is told.
@@ -79,6 +81,8 @@ pub(crate) enum Answer {
     Compared(Evidence),
     /// To a call for repair: it is on its way, or why not.
     Repair(Result<(), String>),
+    /// To a call that was withdrawn before it had another.
+    Withdrawn,
 }
 
 impl Ask {
@@ -87,8 +91,17 @@ impl Ask {
         match self {
             Self::Write { request: bytes, .. } | Self::Opaque(bytes) => bytes.len(),
             Self::Echo | Self::ReadIndex | Self::Barrier | Self::Greet | Self::Change { .. } => 0,
-            Self::Compare { .. } | Self::Repair => 0,
+            Self::Compare { .. } | Self::Repair | Self::Withdraw { .. } => 0,
         }
+    }
+
+    /// Whether it ends where it waits once nobody waits for its answer. A change of the cluster goes on: who asked for it
+    /// finds out later.
+    pub(crate) fn ends_with_caller(&self) -> bool {
+        matches!(
+            self,
+            Self::Write { .. } | Self::ReadIndex | Self::Barrier | Self::Opaque(_)
+        )
     }
 }
 
