@@ -57,6 +57,16 @@ impl Budget {
         self.looks.counting.store(false, Ordering::Relaxed);
     }
 
+    /// Steps that the request took so far; all of its budget where a statement was stopped, since where that was differs
+    /// between nodes.
+    pub(crate) fn used(&self, spent: bool) -> u64 {
+        if spent {
+            self.steps_max
+        } else {
+            self.steps_max - self.steps_left
+        }
+    }
+
     /// `statement` begins to run.
     pub(crate) fn begin(&self, statement: &Statement<'_>) {
         statement.reset_status(VmStep);

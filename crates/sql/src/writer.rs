@@ -37,6 +37,11 @@ const STATEMENTS_KEPT: usize = 256;
 /// The replies of one entry together hold at most this many times `reply_bytes_max`: every node holds them all at once.
 const ENTRY_REPLIES: u64 = 4;
 
+/// The requests of one entry may take this many times what one may take in steps, and change this many times what one
+/// transaction may change in pages: no entry keeps the nodes at work for hours, or fills their memory. What passes the line is done,
+/// what would begin behind it isn't.
+const ENTRY_WORK: u64 = 2;
+
 /// What one request of an entry sees as now and as random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scene {
@@ -78,6 +83,10 @@ struct Run {
     room_given: u64,
     /// Bytes left for the replies of this entry.
     entry_room: u64,
+    /// Steps left for this entry.
+    entry_steps: u64,
+    /// Pages left for this entry.
+    entry_pages: u64,
     /// The budget is used up.
     spent: bool,
 }
@@ -123,6 +132,8 @@ impl Writer {
         let ran = self.run.request(&self.connection, request, scene, counters);
         self.run.guard.own();
         self.run.entry_room -= self.run.room_given - self.run.room.bytes;
+        let steps = self.run.budget.used(self.run.spent);
+        self.run.entry_steps = self.run.entry_steps.saturating_sub(steps);
         if ran.is_err() {
             *counters = before;
             // The failure itself is what is reported.
@@ -131,11 +142,16 @@ impl Writer {
         ran
     }
 
-    /// An entry of several requests begins: their replies share a bound. Which of them it refuses is a function of the
-    /// entry, and so the same on every node.
+    /// An entry of several requests begins: their replies, steps and pages share bounds. Which of them these refuse is a
+    /// function of the entry, and so the same on every node.
     pub fn begin_entry(&mut self) {
-        let each = self.run.settings.reply_bytes_max;
-        self.run.entry_room = each.saturating_mul(ENTRY_REPLIES);
+        let run = &mut self.run;
+        let each = run.settings.reply_bytes_max;
+        run.entry_room = each.saturating_mul(ENTRY_REPLIES);
+        run.entry_steps = run.settings.steps_max.saturating_mul(ENTRY_WORK);
+        run.entry_pages = u64::from(run.settings.transaction_pages_max) * ENTRY_WORK;
+        // What was committed in an entry that was given up.
+        drop(self.connection.take_pages_committed());
     }
 
     /// Newest version published since the last call.
@@ -185,6 +201,8 @@ impl Run {
             room: Room { rows: 0, bytes: 0 },
             room_given: 0,
             entry_room: u64::MAX,
+            entry_steps: u64::MAX,
+            entry_pages: u64::MAX,
             spent: false,
         })
     }
@@ -198,6 +216,10 @@ impl Run {
     ) -> Result<Reply, SqlFailure> {
         self.begin(connection, request, scene)?;
         if let Err(halt) = crate::check_count(request, self.settings.statements_max) {
+            let outcomes = vec![crate::failed(halt)?];
+            return Ok(Reply { outcomes });
+        }
+        if let Err(halt) = self.check_entry(connection) {
             let outcomes = vec![crate::failed(halt)?];
             return Ok(Reply { outcomes });
         }
@@ -215,6 +237,21 @@ impl Run {
             }
         }
         Ok(Reply { outcomes })
+    }
+
+    /// Whether a transaction may begin in this entry.
+    fn check_entry(&mut self, connection: &Connection) -> Result<(), Halt> {
+        let pages = connection.take_pages_committed();
+        self.entry_pages = self.entry_pages.saturating_sub(pages);
+        if self.entry_pages > 0 && self.entry_steps > 0 {
+            return Ok(());
+        }
+        self.spent = true;
+        Err(refuse(
+            ffi::SQLITE_INTERRUPT,
+            "what stands before it in the same log entry used up what one entry may do (steps_max, \
+             transaction_pages_max); it wasn't begun, send it again",
+        ))
     }
 
     fn begin(
@@ -404,6 +441,7 @@ impl Run {
         self.guard.own();
         let own_transaction = !call.request.transaction && !is_vacuum(statement, call.facts);
         if own_transaction {
+            self.check_entry(connection)?;
             self.own(connection, "BEGIN IMMEDIATE")
                 .map_err(|error| self.local(connection, error))?;
         }

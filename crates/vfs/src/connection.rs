@@ -177,6 +177,13 @@ impl Connection {
         self.context.take_published()
     }
 
+    /// Distinct pages of each transaction that was committed since the last call, added up. As with the limit of one
+    /// transaction, it is the same wherever the same statements run.
+    #[must_use]
+    pub fn take_pages_committed(&self) -> u64 {
+        self.context.take_pages_committed()
+    }
+
     /// Why this VFS refused the last commit, if it did. None behind an `SQLITE_FULL` means that the error was SQLite's own.
     #[must_use]
     pub fn take_refusal(&self) -> Option<Refusal> {

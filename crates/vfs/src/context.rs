@@ -32,6 +32,7 @@ pub(crate) struct Context {
 #[derive(Default)]
 struct Notes {
     published: Option<Version>,
+    pages_committed: u64,
     refusal: Option<Refusal>,
     /// The first since it was taken: later ones follow from it.
     store_error: Option<StoreError>,
@@ -115,6 +116,10 @@ impl Context {
         self.notes().published = Some(version);
     }
 
+    pub(crate) fn committed(&self, pages: u64) {
+        self.notes().pages_committed += pages;
+    }
+
     /// Notes why a commit is refused and says `code` to SQLite.
     pub(crate) fn refused(&self, refusal: Refusal, code: Code) -> Code {
         self.notes().refusal = Some(refusal);
@@ -128,6 +133,10 @@ impl Context {
 
     pub(crate) fn take_published(&self) -> Option<Version> {
         self.notes().published.take()
+    }
+
+    pub(crate) fn take_pages_committed(&self) -> u64 {
+        std::mem::take(&mut self.notes().pages_committed)
     }
 
     pub(crate) fn take_refusal(&self) -> Option<Refusal> {

@@ -191,6 +191,7 @@ impl Writer {
 
     /// `FCNTL_COMMIT_PHASETWO`: the transaction is complete, the cut of the file included.
     pub(crate) fn commit(&mut self, context: &Context) -> Result<(), Code> {
+        let pages_changed = self.pages_changed();
         let Some(transaction) = self.transaction.take() else {
             return Ok(());
         };
@@ -200,6 +201,7 @@ impl Writer {
                 let lock_page = Some(context.page_size().lock_page());
                 let (pages, count) = transaction.into_changes(&self.zeros, lock_page);
                 *held = Some(publish(context, *held, Change { pages, count })?);
+                context.committed(pages_changed);
             }
         }
         Ok(())

@@ -174,3 +174,88 @@ fn a_spent_budget_leaves_the_same_database() {
         assert_eq!(fresh.checksum(), used.checksum(), "{sql}");
     }
 }
+
+/// Some 500 rows in some 8,000 steps.
+const SOME: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500) \
+                    INSERT INTO t SELECT i FROM n";
+
+fn refused_by_entry(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Failed(error)
+        if error.code == ffi::SQLITE_INTERRUPT && error.message.contains("same log entry"))
+}
+
+/// How many of ten requests in one entry are done.
+fn done_in_an_entry(bed: &mut Bed) -> usize {
+    bed.writer.begin_entry();
+    let replies: Vec<Outcome> = (0..10).map(|_| bed.execute(SOME)).collect();
+    let done = replies.iter().take_while(|one| !refused_by_entry(one));
+    let done = done.count();
+    assert!(replies[done..].iter().all(refused_by_entry), "{replies:?}");
+    done
+}
+
+/// Rule 37: the requests of one entry have a bound together; what is behind it isn't begun, the next entry is whole again.
+#[test]
+fn an_entry_has_a_bound_in_steps() {
+    let mut bed = Bed::with(small(20_000));
+    bed.run("CREATE TABLE t(a)");
+    let done = done_in_an_entry(&mut bed);
+    assert!((2..10).contains(&done), "{done}");
+    let rows = (500 * done).to_string();
+    assert_eq!(bed.text("SELECT count(*) FROM t"), rows);
+    // A statement that was stopped counts as a whole budget, wherever it was stopped.
+    bed.writer.begin_entry();
+    for _ in 0..2 {
+        assert!(spent(
+            &bed.execute(&format!("INSERT INTO t {ENDLESS} SELECT i FROM n"))
+        ));
+    }
+    assert!(refused_by_entry(&bed.execute("SELECT 1")));
+    bed.writer.begin_entry();
+    assert_eq!(bed.run("INSERT INTO t VALUES (1)").rows_affected, 1);
+}
+
+/// Rule 37: where the bound strikes is the same to the step on a fresh connection and on one that ran the same before.
+#[test]
+fn an_entry_ends_at_the_same_step_on_used_connections() {
+    let mut bounds = std::collections::BTreeSet::new();
+    for steps_max in (9_000..20_000).step_by(250) {
+        let run = |used: bool| {
+            let mut bed = Bed::with(small(steps_max));
+            bed.run("CREATE TABLE t(a)");
+            if used {
+                done_in_an_entry(&mut bed);
+                bed.writer.begin_entry();
+                bed.run("DELETE FROM t");
+            }
+            done_in_an_entry(&mut bed)
+        };
+        let done = run(false);
+        assert_eq!(run(true), done, "{steps_max}");
+        bounds.insert(done);
+    }
+    assert!(bounds.len() > 1, "{bounds:?}: the bound never moved");
+}
+
+/// Rule 36: pages are counted as for one transaction, and a request of many transactions ends at the bound too.
+#[test]
+fn an_entry_has_a_bound_in_pages() {
+    let mut bed = Bed::with(SqlSettings {
+        transaction_pages_max: 100,
+        ..SqlSettings::default()
+    });
+    bed.run("CREATE TABLE t(a)");
+    let large = "INSERT INTO t VALUES (zeroblob(60 * 4096))";
+    let mut request = transaction(&[large; 10]);
+    request.transaction = false;
+    bed.writer.begin_entry();
+    let reply = bed.write(&request);
+    let (last, done) = reply.outcomes.split_last().unwrap();
+    assert!(refused_by_entry(last), "{last:?}");
+    assert_eq!(done.len(), 4, "200 pages, 61 and some at a time");
+    assert!(done.iter().all(|one| matches!(one, Outcome::Written(_))));
+    assert!(refused_by_entry(&bed.execute("INSERT INTO t VALUES (1)")));
+    assert_eq!(bed.text("SELECT count(*) FROM t"), "4");
+    bed.writer.begin_entry();
+    assert_eq!(bed.run("INSERT INTO t VALUES (1)").rows_affected, 1);
+}
