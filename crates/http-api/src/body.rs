@@ -2,6 +2,7 @@
 
 use crate::Options;
 use crate::outcome::Refusal;
+use crate::room::Share;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Body;
@@ -11,18 +12,20 @@ use tokio::time::timeout;
 /// What a body's failure is.
 type Broken = Box<dyn std::error::Error + Send + Sync>;
 
-/// Reads it all. A body in one piece, the usual case, isn't copied.
-pub(crate) async fn read<B>(body: B, options: &Options) -> Result<Bytes, Refusal>
+/// Reads it all. A body in one piece, the usual case, isn't copied. What has arrived counts in `share`; what is announced
+/// doesn't, or a few slow clients could keep all others out.
+pub(crate) async fn read<B>(body: B, options: &Options, share: &mut Share) -> Result<Bytes, Refusal>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Broken>,
 {
-    timeout(options.body_timeout, gather(body, options.body_bytes_max))
+    let gathered = gather(body, options.body_bytes_max, share);
+    timeout(options.body_timeout, gathered)
         .await
         .map_err(|_| Refusal::BodyTimeout)?
 }
 
-async fn gather<B>(body: B, limit: usize) -> Result<Bytes, Refusal>
+async fn gather<B>(body: B, limit: usize, share: &mut Share) -> Result<Bytes, Refusal>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Broken>,
@@ -43,11 +46,13 @@ where
         if first.len() + all.len() + piece.len() > limit {
             return Err(too_large());
         }
+        if !share.grow(piece.len()) {
+            return Err(Refusal::BodiesFull);
+        }
         if first.is_empty() && all.is_empty() {
             first = piece;
         } else {
             if all.is_empty() {
-                all.reserve(announced.max(first.len() + piece.len()));
                 all.extend_from_slice(&std::mem::take(&mut first));
             }
             all.extend_from_slice(&piece);

@@ -2,7 +2,7 @@
 
 use crate::front::{Call, Front, tell_index};
 use crate::key;
-use crate::outcome::{OUTCOME, Refusal, Response, json, of_reply};
+use crate::outcome::{OUTCOME, Refusal, Response, json_as_is, laid_out, of_reply};
 use crate::parse;
 use crate::render::{self, Envelope, Format};
 use hyper::Method;
@@ -100,11 +100,20 @@ async fn write(
         Ok(answer) => answer,
         Err(error) => return Err(refused_write(front, call, error).await),
     };
-    let mut response = answered(front, call, &answer, started, false);
+    let answered = answered(front, call, &answer, started, false);
+    let mut response = answered.ok_or_else(untold)?;
     response
         .headers_mut()
         .insert(OUTCOME, of_reply(&answer.reply, transaction));
     Ok(response)
+}
+
+/// It is done, and there is no room to say what it gave.
+fn untold() -> Refusal {
+    let cause = "it was done, but too many bytes of answers are under way to tell its rows";
+    Refusal::Write(WriteError::Unknown {
+        cause: cause.to_owned(),
+    })
 }
 
 /// Leadership may have moved on since the redirect was decided.
@@ -131,7 +140,7 @@ async fn read(
         front.redirect(call).await?;
     }
     match front.api.database.query(request, options).await {
-        Ok(answer) => Ok(answered(front, call, &answer, started, true)),
+        Ok(answer) => answered(front, call, &answer, started, true).ok_or(Refusal::AnswersFull),
         Err(error) => Err(refused_read(front, call, error).await),
     }
 }
@@ -147,7 +156,7 @@ fn query_options(front: &Front, call: &Call<'_>) -> QueryOptions {
     let cluster = || {
         params
             .cluster()
-            .unwrap_or_else(|| front.api.admin.status().cluster)
+            .unwrap_or_else(|| front.api.admin.cluster())
     };
     let own = match level {
         ReadLevel::Linearizable => params.duration("linearizable_timeout"),
@@ -165,13 +174,14 @@ fn query_options(front: &Front, call: &Call<'_>) -> QueryOptions {
     }
 }
 
+/// None if there is no room for it.
 fn answered(
     front: &Front,
     call: &Call<'_>,
     answer: &Answer,
     started: Instant,
     read: bool,
-) -> Response {
+) -> Option<Response> {
     let params = &call.params;
     let format = Format {
         associative: params.has("associative"),
@@ -186,13 +196,12 @@ fn answered(
         raft_index: index.filter(|_| params.has("raft_index")),
         replayed: answer.replayed,
     };
-    let mut response = json(
-        render::reply(&answer.reply, format, envelope),
-        call.pretty(),
-    );
+    let body = render::reply(&answer.reply, format, envelope);
+    let body = front.answers.hold(laid_out(body, call.pretty()))?;
+    let mut response = json_as_is(body);
     front.served_by(&mut response, answer.served_by.as_deref());
     if let Some(index) = index {
         tell_index(&mut response, index);
     }
-    response
+    Some(response)
 }

@@ -3,6 +3,7 @@
 use crate::options::{API_VERSION, RELEASE};
 use crate::outcome::{Refusal, Response, empty, refused};
 use crate::params::Params;
+use crate::room::Room;
 use crate::{Api, body, check, data, members, metrics, status};
 use bytes::Bytes;
 use hyper::body::Body;
@@ -13,6 +14,7 @@ use hyper::header::{
 use hyper::{HeaderMap, Method, Request, StatusCode};
 use sqlrep_service::Role;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 const VERSION: HeaderName = HeaderName::from_static("x-rqlite-version");
@@ -111,6 +113,10 @@ impl Call<'_> {
 pub(crate) struct Front {
     pub(crate) api: Api,
     pub(crate) local_addr: SocketAddr,
+    /// Of bodies on their way in.
+    bodies: Arc<Room>,
+    /// Of large answers on their way out.
+    pub(crate) answers: Arc<Room>,
     /// This node's address for clients, as it advertises it.
     served_by: Option<HeaderValue>,
     allow_origin: Option<HeaderValue>,
@@ -122,6 +128,8 @@ impl Front {
         Self {
             served_by: header(&api.admin.status().http_address),
             allow_origin: api.options.allow_origin.as_deref().and_then(header),
+            bodies: Room::new(api.options.bodies_bytes_max),
+            answers: Room::new(api.options.answers_bytes_max),
             api,
             local_addr,
         }
@@ -176,10 +184,11 @@ impl Front {
                 "queue is not supported: queued writes can be lost without anybody being told";
             return Err(Refusal::BadRequest(text.to_owned()));
         }
+        let mut share = self.bodies.share();
         let body = if call.method == Method::GET {
             Bytes::new()
         } else {
-            body::read(body, &self.api.options).await?
+            body::read(body, &self.api.options, &mut share).await?
         };
         match route {
             Route::Execute => data::execute(self, call, &body).await,
@@ -228,7 +237,7 @@ impl Front {
 
     /// With `redirect`, refuses with the leader's address unless this node leads.
     pub(crate) async fn redirect(&self, call: &Call<'_>) -> Result<(), Refusal> {
-        if !call.params.has("redirect") || self.api.admin.status().role == Role::Leader {
+        if !call.params.has("redirect") || self.api.admin.role() == Role::Leader {
             return Ok(());
         }
         let leader = self.api.admin.leader(self.members_timeout(call)).await;

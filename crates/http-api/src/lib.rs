@@ -11,8 +11,9 @@
 //!
 //! 1. Status codes are chosen in `outcome` alone. What may have happened, or may still, is never a 5xx,
 //!    because clients send again on 5xx: it is 200 with a top-level `error`.
-//! 2. Bytes of a client never panic, and take memory only within [`Options`].
+//! 2. Bytes of a client never panic, and take memory only within [`Options`], also those of all clients together.
 //! 3. No client holds a connection for ever by being slow: heads, bodies and answers that stand still have limits.
+//! 4. A client that goes away ends its request: what waits for it is dropped, and so withdrawn.
 //!
 //! It doesn't know the mode, keep state between requests, check who asks, or speak TLS. Where it differs from rqlite
 //! is listed, with the reason, in `docs/compatibility.md`.
@@ -33,6 +34,7 @@ mod outcome;
 mod params;
 mod parse;
 mod render;
+mod room;
 mod server;
 mod stall;
 mod status;

@@ -17,6 +17,12 @@ pub struct Options {
     pub allow_origin: Option<String>,
     /// Bytes of a body. Default 8 MiB, the largest request the log takes; more buys nothing.
     pub body_bytes_max: usize,
+    /// Bytes of the bodies of all requests that are under way; more are answered 429. Default 128 MiB, sixteen of the largest;
+    /// more lets more bulk loads run side by side.
+    pub bodies_bytes_max: usize,
+    /// Bytes of all answers above 64 KiB that clients haven't taken yet; a query's answer that doesn't fit is 429. Default 256 MiB,
+    /// a few of the largest.
+    pub answers_bytes_max: usize,
     /// Statements and parameters of one request together, since each takes more memory than it takes in a body.
     /// Default 1,048,576; less bounds memory tighter and refuses bulk loads earlier.
     pub items_max: usize,
@@ -27,7 +33,7 @@ pub struct Options {
     pub header_timeout: Duration,
     /// How long a request's body may take. Default 30 s.
     pub body_timeout: Duration,
-    /// How long an answer may stand still because its client doesn't read. Default 30 s.
+    /// How long an answer may stand still because its client doesn't read: it takes 256 KiB in this time, or is cut. Default 30 s.
     pub write_timeout: Duration,
     /// How long members are waited for where the client names no `timeout`. Default 30 s.
     pub members_timeout: Duration,
@@ -38,6 +44,8 @@ impl Default for Options {
         Self {
             allow_origin: None,
             body_bytes_max: 8 << 20,
+            bodies_bytes_max: 128 << 20,
+            answers_bytes_max: 256 << 20,
             items_max: 1 << 20,
             connections_max: 4096,
             header_timeout: Duration::from_secs(120),

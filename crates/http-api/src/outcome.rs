@@ -55,6 +55,12 @@ pub(crate) enum Refusal {
         /// The limit.
         limit: usize,
     },
+    /// The bodies of all clients together.
+    #[error("too many bytes of requests are under way; try again later")]
+    BodiesFull,
+    /// The answers of all clients together, for a query.
+    #[error("too many bytes of answers are under way; try again later, or ask for less at a time")]
+    AnswersFull,
     /// Too many statements and parameters.
     #[error("more than {limit} statements and parameters")]
     TooManyItems {
@@ -99,9 +105,10 @@ impl Refusal {
             Self::Write(error) => error.retry(),
             Self::Read(error) => error.retry(),
             Self::Admin { source, .. } => source.retry(),
-            Self::BodyTimeout | Self::BodyBroken(_) | Self::NoLeader | Self::LeaderUnreachable => {
+            Self::BodyTimeout | Self::BodyBroken(_) | Self::BodiesFull | Self::AnswersFull => {
                 Retry::Safe
             }
+            Self::NoLeader | Self::LeaderUnreachable => Retry::Safe,
             _ => Retry::Useless,
         }
     }
@@ -111,6 +118,7 @@ impl Refusal {
             Self::NoSuchPath | Self::NotBuilt(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooLarge { .. } | Self::TooManyItems { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodiesFull | Self::AnswersFull => StatusCode::TOO_MANY_REQUESTS,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Elsewhere(_) => StatusCode::MOVED_PERMANENTLY,
             Self::NoLeader => StatusCode::SERVICE_UNAVAILABLE,
@@ -204,8 +212,8 @@ pub(crate) fn of_reply(reply: &Reply, transaction: bool) -> HeaderValue {
     HeaderValue::from_static(if nothing_done { "failed" } else { "committed" })
 }
 
-fn with_body(status: StatusCode, body: Vec<u8>, content_type: &'static str) -> Response {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn with_body(status: StatusCode, body: Bytes, content_type: &'static str) -> Response {
+    let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -230,16 +238,25 @@ fn text(status: StatusCode, message: &str) -> Response {
 
 /// A text as it is.
 pub(crate) fn plain(status: StatusCode, text: String) -> Response {
-    with_body(status, text.into_bytes(), "text/plain; charset=utf-8")
+    with_body(status, text.into(), "text/plain; charset=utf-8")
 }
 
 /// JSON; compact on the way in.
 pub(crate) fn json(compact: Vec<u8>, pretty: bool) -> Response {
-    let body = if pretty {
+    json_as_is(laid_out(compact, pretty).into())
+}
+
+/// JSON as the client wants to see it.
+pub(crate) fn laid_out(compact: Vec<u8>, pretty: bool) -> Vec<u8> {
+    if pretty {
         json::indented(&compact)
     } else {
         compact
-    };
+    }
+}
+
+/// JSON that is laid out.
+pub(crate) fn json_as_is(body: Bytes) -> Response {
     with_body(StatusCode::OK, body, "application/json; charset=utf-8")
 }
 
@@ -248,7 +265,7 @@ fn redirect(status: StatusCode, location: &str) -> Response {
     let Ok(location) = HeaderValue::from_str(location) else {
         return refused(&Refusal::LeaderUnreachable, false);
     };
-    let mut response = with_body(status, Vec::new(), "application/json; charset=utf-8");
+    let mut response = with_body(status, Bytes::new(), "application/json; charset=utf-8");
     response.headers_mut().insert(LOCATION, location);
     response
 }

@@ -5,7 +5,7 @@ use crate::front::{Front, SqlMachine};
 use crate::peer::{self, Ask, Description};
 use async_trait::async_trait;
 use futures_util::future::join_all;
-use sqlrep_core::{Comparison, DirectoryId, MemberError, NodeId, ReadBound, ReadLevel, Role};
+use sqlrep_core::{ClusterId, Comparison, DirectoryId, MemberError, NodeId, ReadBound, ReadLevel, Role};
 use sqlrep_env::{LatencyCounts, Moment, UnixMillis};
 use sqlrep_raft_log::RaftLog;
 use sqlrep_replica::Replica;
@@ -271,6 +271,14 @@ impl<M: SqlMachine> Admin for Front<M> {
             uptime: self.env.clock.now().since(facts.started),
             directory_path: facts.directory_path.clone(),
         }
+    }
+
+    fn role(&self) -> ShownRole {
+        shown(self.member.role())
+    }
+
+    fn cluster(&self) -> ClusterId {
+        self.member.cluster()
     }
 
     async fn nodes(&self, wait_max: Duration) -> Vec<NodeStatus> {

@@ -167,8 +167,9 @@ impl<M: SqlMachine> Front<M> {
         if node == self.facts.node {
             return None;
         }
-        let members = self.member.status().members;
-        members.get(&node).map(|member| member.peer.raft.clone())
+        let cluster = self.member.membership().borrow().clone();
+        let member = cluster.members.get(&node);
+        member.map(|member| member.peer.raft.clone())
     }
 }
 

@@ -192,6 +192,12 @@ pub trait Admin: Send + Sync {
     /// How this node is. Never waits for the network.
     fn status(&self) -> Status;
 
+    /// What this node is. Cheap enough for each request.
+    fn role(&self) -> Role;
+
+    /// Its cluster; zero before one is formed. As cheap.
+    fn cluster(&self) -> ClusterId;
+
     /// All members, each asked for its addresses and answering within `wait_max`.
     async fn nodes(&self, wait_max: Duration) -> Vec<NodeStatus>;
 

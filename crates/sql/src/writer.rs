@@ -151,7 +151,7 @@ impl Writer {
         run.entry_steps = run.settings.steps_max.saturating_mul(ENTRY_WORK);
         run.entry_pages = u64::from(run.settings.transaction_pages_max) * ENTRY_WORK;
         // What was committed in an entry that was given up.
-        drop(self.connection.take_pages_committed());
+        let _given_up = self.connection.take_pages_committed();
     }
 
     /// Newest version published since the last call.

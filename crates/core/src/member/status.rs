@@ -129,6 +129,18 @@ impl<M: StateMachine> Member<M> {
         }
     }
 
+    /// What this member is in Raft, without the rest of its [`status`](Self::status).
+    #[must_use]
+    pub fn role(&self) -> Role {
+        Standing::of(&self.inner.raft).role
+    }
+
+    /// Its cluster; zero before its name is applied here.
+    #[must_use]
+    pub fn cluster(&self) -> ClusterId {
+        self.inner.shared.side.borrow().cluster
+    }
+
     pub(super) fn progress(&self) -> (Option<EntryId>, Option<String>) {
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow_watched();

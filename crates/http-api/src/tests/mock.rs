@@ -16,6 +16,7 @@ use sqlrep_service::{
 };
 use sqlrep_sql::{Begin, Outcome, Reply, Request, Rows, SqlError, Value, Written};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -44,6 +45,17 @@ pub(super) struct Mock {
     /// Calls of the database wait here, if a test wants them to.
     pub(super) gate: Option<Arc<Semaphore>>,
     pub(super) asked: Mutex<Vec<Asked>>,
+    /// Calls of the database that haven't ended; dropped ones have.
+    pub(super) inside: AtomicUsize,
+}
+
+/// One call of the database.
+struct Inside<'a>(&'a AtomicUsize);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 pub(super) fn node(id: u64, leader: bool) -> NodeStatus {
@@ -133,6 +145,7 @@ impl Mock {
             options: Options::default(),
             gate: None,
             asked: Mutex::default(),
+            inside: AtomicUsize::new(0),
         }
     }
 
@@ -173,6 +186,8 @@ impl Mock {
     }
 
     async fn wait(&self) {
+        self.inside.fetch_add(1, Ordering::AcqRel);
+        let _inside = Inside(&self.inside);
         if let Some(gate) = &self.gate {
             gate.acquire().await.unwrap().forget();
         }
@@ -255,6 +270,14 @@ impl Database for Mock {
 impl Admin for Mock {
     fn status(&self) -> Status {
         self.status.clone()
+    }
+
+    fn role(&self) -> Role {
+        self.status.role
+    }
+
+    fn cluster(&self) -> ClusterId {
+        self.status.cluster
     }
 
     async fn nodes(&self, wait_max: Duration) -> Vec<NodeStatus> {

@@ -3,6 +3,7 @@
 use super::mock::{Mock, rows, text, written};
 use crate::Server;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -208,6 +209,105 @@ async fn a_client_that_doesn_t_read_is_cut() {
     timeout(DEADLINE, free)
         .await
         .expect("its place is free in time");
+}
+
+/// A client that is gone ends its call of the database, which withdraws what waits there.
+#[tokio::test]
+async fn who_is_gone_ends_its_request() {
+    let mut mock = Mock::new();
+    mock.gate = Some(Arc::new(Semaphore::new(0)));
+    let (mock, server) = start(mock).await;
+    let mut stays = Client::to(&server).await;
+    stays.execute("[\"x\"]").await;
+    until_inside(&mock, 1).await;
+    let mut gone = Client::to(&server).await;
+    gone.execute("[\"x\"]").await;
+    until_inside(&mock, 2).await;
+    drop(gone);
+    until_inside(&mock, 1).await;
+    mock.gate.as_ref().unwrap().add_permits(1);
+    assert_eq!(stays.answer().await.1, INSERTED);
+}
+
+async fn until_inside(mock: &Mock, calls: usize) {
+    let inside = async {
+        while mock.inside.load(Ordering::Acquire) != calls {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(DEADLINE, inside).await.expect("in time");
+}
+
+/// All bodies together have a bound: what doesn't fit is told at once, and room is there again when others have gone.
+#[tokio::test]
+async fn bodies_of_all_clients_have_a_bound() {
+    let gate = Arc::new(Semaphore::new(0));
+    let mut mock = Mock::new();
+    mock.options.bodies_bytes_max = 100;
+    mock.gate = Some(gate.clone());
+    let (mock, server) = start(mock).await;
+    let large = format!("[\"{}\"]", "x".repeat(60));
+    let mut first = Client::to(&server).await;
+    first.execute(&large).await;
+    until_inside(&mock, 1).await;
+    let mut slow = Client::to(&server).await;
+    slow.send("POST /db/execute HTTP/1.1\r\nHost: a\r\nContent-Length: 90\r\n\r\n[")
+        .await;
+    let mut refused = Client::to(&server).await;
+    refused.execute(&large).await;
+    let (status, body) = refused.answer().await;
+    assert_eq!(status, "HTTP/1.1 429 Too Many Requests");
+    assert!(body.contains("too many bytes of requests"), "{body}");
+    let mut small = Client::to(&server).await;
+    small.execute("[\"x\"]").await;
+    gate.add_permits(100);
+    assert_eq!(small.answer().await.1, INSERTED);
+    assert_eq!(first.answer().await.1, INSERTED);
+    let mut again = Client::to(&server).await;
+    again.execute(&large).await;
+    assert_eq!(again.answer().await.1, INSERTED);
+}
+
+/// So do large answers that clients don't take: a query's is refused, a write's is unknown.
+#[tokio::test]
+async fn large_answers_of_all_clients_have_a_bound() {
+    let large = || rows(&["a:text"], vec![vec![text(&"x".repeat(32 << 20))]]);
+    let mut mock = Mock::reading(vec![large()]);
+    mock.write = Ok(super::mock::answer(vec![large()]));
+    mock.options.answers_bytes_max = 40 << 20;
+    let (mock, server) = start(mock).await;
+    let mut deaf = Client::to(&server).await;
+    deaf.send("GET /db/query?q=x HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await;
+    until_asked(&mock).await;
+    let mut other = Client::to(&server).await;
+    let (status, body) = loop {
+        // Until the first answer is rendered, and stands still.
+        let query = "GET /db/query?q=x HTTP/1.1\r\nHost: a\r\n\r\n";
+        other.send(query).await;
+        let (status, body) = other.answer().await;
+        if !status.contains("200") {
+            break (status, body);
+        }
+    };
+    assert_eq!(status, "HTTP/1.1 429 Too Many Requests");
+    assert!(body.contains("too many bytes of answers"), "{body}");
+    other.execute("[\"x\"]").await;
+    let (status, body) = other.answer().await;
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    assert!(body.contains("it was done, but"), "{body}");
+    drop(deaf);
+    let served = async {
+        loop {
+            other
+                .send("GET /db/query?q=x HTTP/1.1\r\nHost: a\r\n\r\n")
+                .await;
+            if other.answer().await.0.contains("200") {
+                return;
+            }
+        }
+    };
+    timeout(DEADLINE, served).await.expect("room in time");
 }
 
 #[tokio::test]
