@@ -42,4 +42,4 @@ mod status;
 mod tests;
 
 pub use options::{Api, Options};
-pub use server::Server;
+pub use server::{HEAD_BYTES_MAX, Server};

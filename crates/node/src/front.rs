@@ -25,16 +25,16 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// How long a write waits that doesn't say.
-const WRITE_WAIT_MAX: Duration = Duration::from_secs(30);
+pub const WRITE_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// How long a query's SQL runs at most if it doesn't say: a reader connection isn't lent for ever.
-const RUN_MAX: Duration = Duration::from_secs(60);
+pub const QUERY_RUN_MAX: Duration = Duration::from_secs(60);
 
 /// How long a forwarded query waits for the leader's answer beyond its own limits.
 const FORWARD_GRACE: Duration = Duration::from_secs(1);
 
 /// How long a query waits for its permit if it doesn't say.
-const PERMIT_WAIT_MAX: Duration = Duration::from_secs(10);
+pub const QUERY_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// A state machine of SQL.
 pub(crate) trait SqlMachine: StateMachine<Request = Request, Reply = Reply> {}
@@ -98,7 +98,7 @@ impl<M: SqlMachine> Front<M> {
         request: &Request,
         run_max: Option<Duration>,
     ) -> Result<Reply, ReadError> {
-        let run_max = run_max.unwrap_or(RUN_MAX).min(RUN_MAX);
+        let run_max = run_max.unwrap_or(QUERY_RUN_MAX).min(QUERY_RUN_MAX);
         let limits = ReadLimits {
             run_until: Some(self.env.clock.now().after(run_max)),
             ..ReadLimits::default()
@@ -146,8 +146,8 @@ impl<M: SqlMachine> Front<M> {
             bound: options.bound,
             run_max: options.run_max,
         };
-        let run_max = options.run_max.unwrap_or(RUN_MAX);
-        let permit_max = options.bound.wait_max.unwrap_or(PERMIT_WAIT_MAX);
+        let run_max = options.run_max.unwrap_or(QUERY_RUN_MAX);
+        let permit_max = options.bound.wait_max.unwrap_or(QUERY_WAIT_MAX);
         let wait_max = run_max + permit_max + FORWARD_GRACE;
         let asked = self.member.ask(leader, peer::encode(&ask), wait_max).await;
         let answer = asked.map_err(|error| ReadError::Failed {

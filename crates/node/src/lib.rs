@@ -41,6 +41,7 @@ mod settings;
 mod start;
 
 pub use error::{Failure, NodeError};
+pub use front::{QUERY_RUN_MAX, QUERY_WAIT_MAX, WRITE_WAIT_MAX};
 pub use node::{Entering, Node};
 pub use options::{Mode, NodeOptions, Profile, Surroundings};
 pub use settings::{ClusterSettings, Difference};

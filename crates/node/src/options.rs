@@ -112,6 +112,10 @@ pub struct NodeOptions {
     pub spill_bytes_max: u64,
     /// Reader connections. Default 4.
     pub readers: usize,
+    /// Queries that wait for a reader; one more is refused at once. Default 4,096.
+    pub read_queue_max: usize,
+    /// Writes that wait on the leader to be proposed; one more is refused at once. Default 16,384.
+    pub queue_requests_max: usize,
     /// So many entries stay in the log behind what is durable, for nodes that were away; one that needs older
     /// ones is sent a snapshot. Default 100,000.
     pub log_retention_entries: u64,
@@ -143,6 +147,8 @@ impl NodeOptions {
             version_bytes_max: 128 << 20,
             spill_bytes_max: 4 << 30,
             readers: 4,
+            read_queue_max: 4096,
+            queue_requests_max: settings.queue_requests_max,
             log_retention_entries: settings.log_retention_entries,
             log_retention_bytes: settings.log_retention_bytes,
             enter_wait_max: Duration::from_secs(10 * 365 * 24 * 3600),
@@ -155,6 +161,7 @@ impl NodeOptions {
         let mut settings = self.profile.settings();
         settings.log_retention_entries = self.log_retention_entries;
         settings.log_retention_bytes = self.log_retention_bytes;
+        settings.queue_requests_max = self.queue_requests_max;
         let held_max = settings.log_retention_max_bytes;
         settings.log_retention_max_bytes = held_max.max(self.log_retention_bytes);
         settings

@@ -114,7 +114,7 @@ fn front(
     let settings = opened.identity.settings.clone();
     let pool = ReaderOptions {
         readers: options.readers,
-        ..ReaderOptions::default()
+        queue_max: options.read_queue_max,
     };
     let readers =
         Readers::start(&opened.replica, &settings.sql, pool).map_err(NodeError::database)?;

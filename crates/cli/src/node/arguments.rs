@@ -105,6 +105,21 @@ pub(crate) struct NodeArguments {
     #[arg(long, env = "SQLREP_READERS", value_name = "CONNECTIONS")]
     pub(crate) readers: Option<usize>,
 
+    /// Queries that wait for one of these connections; one more is answered 429 at once. Default: 4096, what as many
+    /// clients ask at the same time
+    #[arg(long, env = "SQLREP_READ_QUEUE", value_name = "QUERIES")]
+    pub(crate) read_queue: Option<usize>,
+
+    /// Writes that wait on the leader for a place in the log; one more is answered 429 at once. Default: 16384, a second
+    /// of writing on a fast disk
+    #[arg(long, env = "SQLREP_QUEUE", value_name = "WRITES")]
+    pub(crate) queue: Option<usize>,
+
+    /// Connections of clients at the same time; one more is answered 503 at once. Default: 4096, each takes a file
+    /// descriptor
+    #[arg(long, env = "SQLREP_CONNECTIONS", value_name = "CONNECTIONS")]
+    pub(crate) connections: Option<usize>,
+
     /// Entries kept in the log behind the last checkpoint, for nodes that were away; one that needs older ones is sent
     /// a snapshot. Default: 100000, minutes of writing
     #[arg(long, env = "SQLREP_LOG_RETENTION_ENTRIES", value_name = "ENTRIES")]
@@ -247,6 +262,9 @@ impl NodeArguments {
             version_memory: self.version_memory.or(file.version_memory),
             spill_limit: self.spill_limit.or(file.spill_limit),
             readers: self.readers.or(file.readers),
+            read_queue: self.read_queue.or(file.read_queue),
+            queue: self.queue.or(file.queue),
+            connections: self.connections.or(file.connections),
             log_retention_entries: self.log_retention_entries.or(file.log_retention_entries),
             log_retention_bytes: self.log_retention_bytes.or(file.log_retention_bytes),
             page_size: self.page_size.or(file.page_size),

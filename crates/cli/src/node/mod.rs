@@ -10,6 +10,8 @@
 
 mod arguments;
 mod file;
+#[cfg(test)]
+mod limits;
 mod run;
 mod settings;
 

@@ -110,7 +110,7 @@ async fn serve(settings: &NodeSettings) -> Result<(), RunError> {
     let api = Api {
         database: node.database(),
         admin: node.admin(),
-        options: sqlrep_http_api::Options::default(),
+        options: http_options(settings),
     };
     let server = Server::start(listener, api);
     tracing::info!(node = %node.id(), http = %settings.http_address, raft = node.raft_address(), "serving");
@@ -147,6 +147,14 @@ async fn input_ended(matters: bool) {
     while let Ok(1..) = input.read(&mut dropped).await {}
 }
 
+fn http_options(settings: &NodeSettings) -> sqlrep_http_api::Options {
+    let mut options = sqlrep_http_api::Options::default();
+    if let Some(connections) = settings.connections {
+        options.connections_max = connections;
+    }
+    options
+}
+
 /// What the node is started with.
 fn options(settings: &NodeSettings) -> NodeOptions {
     let mut options = NodeOptions::new(&settings.directory);
@@ -180,6 +188,12 @@ fn options(settings: &NodeSettings) -> NodeOptions {
     }
     if let Some(readers) = settings.readers {
         options.readers = readers;
+    }
+    if let Some(queries) = settings.read_queue {
+        options.read_queue_max = queries;
+    }
+    if let Some(writes) = settings.queue {
+        options.queue_requests_max = writes;
     }
     options
 }

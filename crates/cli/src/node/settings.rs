@@ -39,6 +39,12 @@ pub(crate) struct NodeSettings {
     /// None: the node's default.
     pub(crate) readers: Option<usize>,
     /// None: the node's default.
+    pub(crate) read_queue: Option<usize>,
+    /// None: the node's default.
+    pub(crate) queue: Option<usize>,
+    /// None: the HTTP server's default.
+    pub(crate) connections: Option<usize>,
+    /// None: the node's default.
     pub(crate) log_retention_entries: Option<u64>,
     /// None: the node's default.
     pub(crate) log_retention_bytes: Option<u64>,
@@ -89,6 +95,9 @@ impl NodeSettings {
             version_bytes_max: arguments.version_memory,
             spill_bytes_max: arguments.spill_limit,
             readers: arguments.readers,
+            read_queue: arguments.read_queue,
+            queue: arguments.queue,
+            connections: arguments.connections,
             log_retention_entries: arguments.log_retention_entries,
             log_retention_bytes: arguments.log_retention_bytes,
             cluster,
@@ -112,8 +121,15 @@ impl NodeSettings {
                     .to_owned(),
             );
         }
-        if self.readers == Some(0) {
-            return Err("--readers is 0; give it at least one connection".to_owned());
+        for (flag, value) in [
+            ("--readers", self.readers),
+            ("--read-queue", self.read_queue),
+            ("--queue", self.queue),
+            ("--connections", self.connections),
+        ] {
+            if value == Some(0) {
+                return Err(format!("{flag} is 0; give it at least one"));
+            }
         }
         logging::filter(&self.log_level)?;
         self.addresses()?;

@@ -47,7 +47,10 @@ fn contradictions_say_what_to_do() {
         (&["--http-addr=a:1", "--raft-addr=a:1"], "its own port"),
         (&["--raft-addr=0.0.0.0:4002"], "add --raft-adv-addr"),
         (&["--http-addr=[::]:4001"], "add --http-adv-addr"),
-        (&["--readers=0"], "at least one"),
+        (&["--readers=0"], "--readers is 0; give it at least one"),
+        (&["--queue=0"], "--queue is 0"),
+        (&["--read-queue=0"], "--read-queue is 0"),
+        (&["--connections=0"], "--connections is 0"),
         (&["--log-level=a=loud"], "no log level"),
         (
             &["--page-size=4096", "--setting=page_bytes=512"],
