@@ -5,6 +5,7 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+mod admission;
 mod check;
 mod client;
 mod cluster;

@@ -1,12 +1,13 @@
 //! The seams are real: three whole nodes, SQLite inside, in one process on one thread. Disks, network, clock, randomness
 //! and threads are simulated; the code between them is the product's. Election, writes, power loss of all nodes at once,
-//! recovery; twice with one seed, with equal traces.
+//! recovery; twice with one seed, with equal traces. And a disk that is slow.
 #![allow(
     clippy::unwrap_used,
     reason = "a test says what went wrong by panicking"
 )]
 
 mod paused;
+mod slow;
 
 use paused::Paused;
 use sqlrep_core::memory::Switchboard;
@@ -40,6 +41,9 @@ struct World {
     board: Switchboard,
     timer: Arc<Paused>,
     disks: Vec<SimulatedDisk>,
+    /// What a turn of a worker costs.
+    cost: fn(&'static str) -> Duration,
+    queue_requests_max: usize,
     runs: u64,
 }
 
@@ -52,6 +56,8 @@ impl World {
             disks: (1..=3)
                 .map(|id| SimulatedDisk::new(seed * 10 + id))
                 .collect(),
+            cost,
+            queue_requests_max: 1000,
             runs: 0,
         }
     }
@@ -69,10 +75,11 @@ impl World {
             options.raft_address = address(id);
             options.join = (1..=3).map(address).collect();
             options.bootstrap_expect = Some(3);
+            options.queue_requests_max = self.queue_requests_max;
             options.surroundings = Some(Surroundings {
                 disk: Arc::new(disk.clone()) as Arc<dyn Disk>,
                 transport: Arc::new(self.board.plug(node)),
-                env: Env::simulated(seed, timer, cost),
+                env: Env::simulated(seed, timer, self.cost),
             });
             nodes.push(Box::pin(Node::start(options)).await.unwrap());
         }
@@ -155,13 +162,17 @@ async fn life(seed: u64) -> String {
     trace
 }
 
-fn simulated(seed: u64) -> String {
+fn paused<T>(story: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .unwrap();
-    runtime.block_on(Box::pin(life(seed)))
+    runtime.block_on(Box::pin(story))
+}
+
+fn simulated(seed: u64) -> String {
+    paused(life(seed))
 }
 
 /// What a majority has on disk survives the power loss of all, and one seed gives one history.
