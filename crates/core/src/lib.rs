@@ -46,8 +46,8 @@ pub use key_table::{EncodeTable, KeyTable, TableChunks};
 pub use log_store::{Done, LogState, LogStore, StorageError};
 pub use member::{
     AskError, BootstrapPlan, Cluster, ClusterMember, ComparedMember, Comparison, Counts, Entered,
-    Genesis, IdempotencyKey, KeyLimits, Member, MemberStatus, NoKey, NoPeerService, Parts, PeerService,
-    ReadPermit, Role, Route, Status, Written,
+    Genesis, IdempotencyKey, KeyLimits, Member, MemberStatus, NoKey, NoPeerService, Parts,
+    PeerService, ReadPermit, Role, Route, Status, Written,
 };
 pub use outcome::{ReadBound, ReadError, ReadLevel, WriteError};
 pub use settings::Settings;

@@ -5,7 +5,9 @@ use crate::front::{Front, SqlMachine};
 use crate::peer::{self, Ask, Description};
 use async_trait::async_trait;
 use futures_util::future::join_all;
-use sqlrep_core::{ClusterId, Comparison, DirectoryId, MemberError, NodeId, ReadBound, ReadLevel, Role};
+use sqlrep_core::{
+    ClusterId, Comparison, DirectoryId, MemberError, NodeId, ReadBound, ReadLevel, Role,
+};
 use sqlrep_env::{LatencyCounts, Moment, UnixMillis};
 use sqlrep_raft_log::RaftLog;
 use sqlrep_replica::Replica;

@@ -242,13 +242,14 @@ mod tests {
             "mode statement\n",
             "cluster 0000000000000000\n",
             "proposed 0000000000000009\n",
-            r#"settings {"page_bytes":4096,"request_bytes_max":8388608,"foreign_keys":false,"recursive_triggers":false,"#,
+            r#"settings {"page_bytes":4096,"request_bytes_max":8388608,"key_retention_entries":1000000,"#,
+            r#""key_table_bytes":67108864,"foreign_keys":false,"recursive_triggers":false,"#,
             r#""value_bytes_max":16777216,"sql_bytes_max":1048576,"columns_max":2000,"expression_depth_max":1000,"#,
             r#""compound_select_max":500,"vdbe_operations_max":1000000,"function_arguments_max":127,"#,
             r#""like_pattern_bytes_max":50000,"variables_max":32766,"trigger_depth_max":1000,"statements_max":1024,"#,
             r#""steps_max":500000000,"reply_bytes_max":67108864,"transaction_pages_max":65536}"#,
             "\n",
-            "checksum caee0125f09ce317\n",
+            "checksum 1e03d29f7808dc81\n",
         );
         assert_eq!(identity().encode(), expected);
     }

@@ -242,7 +242,7 @@ mod tests {
         let mut expected =
             b"\x01\0\0\0\0\x10\0\0\x07\0\0\0\xef\xcd\xab\x89\x67\x45\x23\x01mode".to_vec();
         expected.extend(0xe0fc_f91c_5a1b_ac49u64.to_le_bytes());
-        assert_eq!(encode_head(&head(b"mode".to_vec())), expected);
+        assert_eq!(encode_head(&head(b"mode".to_vec(), 0)), expected);
         let mut pages = begin_pages();
         pages.put_u32_le(5);
         pages.put_bytes(0xab, 512);

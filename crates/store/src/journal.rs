@@ -248,6 +248,7 @@ mod tests {
             pages: PageCount(6),
             checksum: Checksum(7),
             side: Side::default(),
+            table: None,
         };
         let head = Head {
             from: Some(Position { term: 3, index: 4 }),

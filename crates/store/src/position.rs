@@ -148,7 +148,7 @@ mod tests {
     /// The bytes of `docs/formats.md`, "`main.position`".
     #[test]
     fn the_bytes_stay_what_they_are() {
-        let record = Record {
+        let mut record = Record {
             generation: 2,
             position: Some(Position { term: 3, index: 4 }),
             page_size: PageSize::DEFAULT,
@@ -157,12 +157,21 @@ mod tests {
             side: Side {
                 core: Bytes::from_static(b"core"),
                 mode: Bytes::from_static(b"mode!"),
+                table: Table::default(),
             },
+            table: None,
         };
         let expected =
             b"\x02\0\0\0\0\0\0\0\x01\x03\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0\0\x10\0\0\x05\0\0\0\
             \xef\xcd\xab\x89\x67\x45\x23\x01\x04\0\0\0\x05\0\0\0coremode!";
         assert_eq!(record.encode(), expected);
+        let [index, bytes, hash] = [4, 0x20, 0x0102_0304_0506_0708];
+        record.table = Some(TableFile { index, bytes, hash });
+        let mut with_table = expected.to_vec();
+        with_table[8] = 3;
+        let file = b"\x04\0\0\0\0\0\0\0\x20\0\0\0\0\0\0\0\x08\x07\x06\x05\x04\x03\x02\x01";
+        with_table.splice(49..49, *file);
+        assert_eq!(record.encode(), with_table);
         assert_eq!((SLOTS.magic, SLOTS.slot_bytes), (*b"SRPO", 131_072));
     }
 

@@ -505,8 +505,14 @@ mod tests {
         is(&head, &[b"\x00", VOTE, b"\x02\x04\x04side"]);
         is(&Piece::Chunk(Bytes::from_static(b"abc")), &[b"\x01\x03abc"]);
         is(&Piece::End, &[b"\x02"]);
+        let repair = Piece::Repair {
+            id: id(2, 4),
+            side: Bytes::from_static(b"side"),
+        };
+        is(&repair, &[b"\x03\x02\x04\x04side"]);
         is(&Progress::Bytes(70_000), &[b"\x00\xfc\x70\x11\x01\x00"]);
         is(&Progress::Done(vote()), &[b"\x01", VOTE]);
         is(&Progress::Failed("no".to_owned()), &[b"\x02\x02no"]);
+        is(&Progress::Repaired, &[b"\x03"]);
     }
 }

@@ -119,7 +119,8 @@ impl Answer {
 mod tests {
     use super::*;
     use crate::member::founding::Terms;
-    use crate::{ClusterId, DirectoryId, LogIndex, NodeId, Peer, Term, codec};
+    use crate::member::keys::KeyKind;
+    use crate::{ClusterId, DirectoryId, NodeId, Peer, Term, codec};
     use proptest::prelude::*;
     use std::time::Duration;
 
@@ -149,11 +150,41 @@ mod tests {
         let request = Bytes::from_static(b"ab");
         let opaque = Ask::Opaque(request.clone());
         assert_eq!(asked(Ask::Echo), b"\x01\x09\x00");
-        let write = Ask::Write {
-            request,
-            wait_ms: 1000,
+        let write = |key| {
+            asked(Ask::Write {
+                request: request.clone(),
+                key,
+                wait_ms: 1000,
+            })
         };
-        assert_eq!(asked(write), b"\x01\x09\x01\x02ab\xfb\xe8\x03");
+        let key = Key {
+            kind: KeyKind::Client,
+            name: Bytes::from_static(b"k"),
+            digest: 5,
+            known: LogIndex(6),
+            reply: None,
+        };
+        assert_eq!(
+            write(key.clone()),
+            b"\x01\x09\x01\x02ab\x00\x01k\x05\x06\x00\xfb\xe8\x03"
+        );
+        let of_gateway = Key {
+            kind: KeyKind::Gateway,
+            reply: Some(Bytes::from_static(b"r")),
+            ..key
+        };
+        assert_eq!(
+            write(of_gateway),
+            b"\x01\x09\x01\x02ab\x01\x01k\x05\x06\x01\x01r\xfb\xe8\x03"
+        );
+        let compare = Ask::Compare {
+            index: LogIndex(4),
+            checksum: 5,
+        };
+        assert_eq!(asked(compare), b"\x01\x09\x07\x04\x05");
+        assert_eq!(asked(Ask::Repair), b"\x01\x09\x08");
+        let calls = vec![1, 2];
+        assert_eq!(asked(Ask::Withdraw { calls }), b"\x01\x09\x09\x02\x01\x02");
         assert_eq!(asked(Ask::ReadIndex), b"\x01\x09\x02");
         assert_eq!(asked(Ask::Barrier), b"\x01\x09\x03");
         assert_eq!(asked(opaque), b"\x01\x09\x04\x02ab");
@@ -197,8 +228,8 @@ mod tests {
         assert_eq!(answered(Answer::Echo), b"\x01\x09\x00");
         assert_eq!(answered(Answer::Overloaded), b"\x01\x09\x01");
         assert_eq!(answered(Answer::TooLarge { bytes: 5 }), b"\x01\x09\x02\x05");
-        let written = Answer::Written(Ok((bytes.clone(), id)));
-        assert_eq!(answered(written), b"\x01\x09\x03\x00\x02ab\x03\x04");
+        let written = Answer::Written(Ok((bytes.clone(), id, true)));
+        assert_eq!(answered(written), b"\x01\x09\x03\x00\x02ab\x03\x04\x01");
         assert_eq!(answered(Answer::Index(Ok(id))), b"\x01\x09\x04\x00\x03\x04");
         assert_eq!(
             answered(Answer::Opaque(bytes.clone())),
@@ -226,6 +257,19 @@ mod tests {
             \x01\x03a:1\x03b:2\x08\x01m\x02ab\x01\x03\x01\x08";
         assert_eq!(answered(Answer::Greeting(Box::new(greeting))), expected);
         assert_eq!(answered(Answer::Changed(Ok(()))), b"\x01\x09\x07\x00");
+        let evidence = Evidence {
+            checksum: Some(5),
+            trusted: true,
+            engine: 6,
+        };
+        assert_eq!(
+            answered(Answer::Compared(evidence)),
+            b"\x01\x09\x08\x01\x05\x01\x06"
+        );
+        assert_eq!(answered(Answer::Repair(Ok(()))), b"\x01\x09\x09\x00");
+        let refused = Answer::Repair(Err("x".to_owned()));
+        assert_eq!(answered(refused), b"\x01\x09\x09\x01\x01x");
+        assert_eq!(answered(Answer::Withdrawn), b"\x01\x09\x0a");
         let undone = |undone| answered(Answer::Changed(Err(undone)));
         let leader = None;
         assert_eq!(
@@ -247,7 +291,11 @@ mod tests {
         let waited = Duration::new(5, 6);
         let (what, cause) = ("x".to_owned(), "x".to_owned());
         let (bytes, limit_bytes) = (5, 6);
-        let writes: [(WriteError, &[u8]); 12] = [
+        let at = EntryId {
+            term: Term(3),
+            index: LogIndex(4),
+        };
+        let writes: [(WriteError, &[u8]); 13] = [
             (WriteError::NotLeader { leader }, b"\x00\x01\x07"),
             (WriteError::NotDone, b"\x01"),
             (WriteError::Overloaded, b"\x02"),
@@ -257,9 +305,10 @@ mod tests {
             (WriteError::Conflict, b"\x06"),
             (WriteError::KeyExpired, b"\x07"),
             (WriteError::KeyReused, b"\x08"),
-            (WriteError::Unknown { cause }, b"\x09\x01x"),
-            (WriteError::Stopped, b"\x0a"),
-            (WriteError::Unsupported { what: what.clone() }, b"\x0b\x01x"),
+            (WriteError::ReplyNotKept { at }, b"\x09\x03\x04"),
+            (WriteError::Unknown { cause }, b"\x0a\x01x"),
+            (WriteError::Stopped, b"\x0b"),
+            (WriteError::Unsupported { what: what.clone() }, b"\x0c\x01x"),
         ];
         for (error, expected) in writes {
             let bytes = answered(Answer::Written(Err(error)));
