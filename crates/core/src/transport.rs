@@ -51,6 +51,12 @@ pub enum TransportError {
         /// For the operator.
         message: String,
     },
+    /// The two sides belong to different clusters; the message names both.
+    #[error("{message}")]
+    OtherCluster {
+        /// For the operator.
+        message: String,
+    },
     /// A frame above the lane's limit, or bytes that are no frame.
     #[error("the peer at {address} sent {what}")]
     Malformed {
@@ -70,7 +76,10 @@ impl TransportError {
     pub const fn retry(&self) -> Retry {
         match self {
             Self::Unreachable { .. } => Retry::Safe,
-            Self::Refused { .. } | Self::Malformed { .. } | Self::Closed => Retry::Useless,
+            Self::Refused { .. }
+            | Self::OtherCluster { .. }
+            | Self::Malformed { .. }
+            | Self::Closed => Retry::Useless,
         }
     }
 }
@@ -81,7 +90,7 @@ impl TransportError {
 /// 1. A link carries whole frames in order, or ends; nothing is repeated after a break.
 /// 2. A frame above [`Lane::frame_bytes_max`] ends the link before it is allocated.
 /// 3. `connect` tries once; back-off is the caller's.
-/// 4. A handshake that doesn't match is [`TransportError::Refused`] on both sides, naming both.
+/// 4. A handshake that doesn't match is [`TransportError::Refused`] on both sides, or [`TransportError::OtherCluster`], naming both.
 /// 5. Queues are bounded: a sender waits while its link's queue is full.
 /// 6. Dropping a [`Link`] closes it; the other side's receiver then answers none.
 #[async_trait]

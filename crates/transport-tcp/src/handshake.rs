@@ -8,6 +8,7 @@
 use crate::hello::{
     self, Answer, BODY_BYTES_MAX, Call, Card, HEAD_BYTES, HelloError, MAGIC, VERSION, Verdict,
 };
+use crate::judge;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlrep_core::TransportError;
@@ -27,6 +28,8 @@ pub(crate) enum Failure {
     Hello(#[from] HelloError),
     #[error("{0}")]
     Refused(String),
+    #[error("{0}")]
+    OtherCluster(String),
     #[error("{0}")]
     Busy(String),
 }
@@ -108,6 +111,11 @@ impl Failure {
                     what: error.to_string(),
                 };
             }
+            Self::OtherCluster(message) => {
+                return TransportError::OtherCluster {
+                    message: no_link(address, &message),
+                };
+            }
             Self::Refused(message) => message,
             Self::Foreign(foreign) => {
                 let advice = foreign.advice();
@@ -120,9 +128,23 @@ impl Failure {
             ),
         };
         TransportError::Refused {
-            message: format!("no link with {address}: {message}"),
+            message: no_link(address, &message),
         }
     }
+
+    /// What a refusal is between these two.
+    fn between(self, us: &Card, other: &Card) -> Self {
+        match self {
+            Self::Refused(message) if judge::differ(us.cluster, other.cluster) => {
+                Self::OtherCluster(message)
+            }
+            other => other,
+        }
+    }
+}
+
+fn no_link(address: &str, message: &str) -> String {
+    format!("no link with {address}: {message}")
 }
 
 /// Plays the caller; `judge` is its judgement about who answered.
@@ -135,10 +157,11 @@ pub(crate) async fn call(
     write(writing, call).await?;
     let answer: Answer = read(reading).await?;
     let listener = hello::checked(answer.listener)?;
-    accepted(answer.verdict)?;
+    let between = |failure: Failure| failure.between(&call.caller, &listener);
+    accepted(answer.verdict).map_err(between)?;
     let verdict = Verdict::of(judge(&listener));
     write(writing, &verdict).await?;
-    accepted(verdict)?;
+    accepted(verdict).map_err(between)?;
     Ok(listener)
 }
 

@@ -10,6 +10,11 @@ use std::collections::BTreeMap;
 /// No cluster yet.
 const NONE: ClusterId = ClusterId(0);
 
+/// Whether both have a cluster, and not the same one.
+pub(crate) fn differ(one: ClusterId, other: ClusterId) -> bool {
+    one != NONE && other != NONE && one != other
+}
+
 type Judged = Result<(), String>;
 
 /// What both sides can tell from what they said.

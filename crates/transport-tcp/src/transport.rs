@@ -254,7 +254,9 @@ impl Transport for TcpTransport {
             () = closing(&mut closed) => Err(TransportError::Closed),
             connected = Box::pin(shared.connect(call, peer)) => connected,
         };
-        if let Err(TransportError::Refused { .. }) = &connected {
+        if let Err(TransportError::Refused { .. } | TransportError::OtherCluster { .. }) =
+            &connected
+        {
             shared.count_refusal();
         }
         connected

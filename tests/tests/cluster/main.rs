@@ -11,6 +11,7 @@ mod client;
 mod cluster;
 mod command;
 mod determinism;
+mod directories;
 mod elsewhere;
 mod faults;
 mod keys;

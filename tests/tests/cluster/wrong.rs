@@ -10,7 +10,7 @@ use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 
 /// Asserts how a program ended, and part of what it said.
-fn ends(run: &Run, code: i32, says: &str) {
+pub(crate) fn ends(run: &Run, code: i32, says: &str) {
     assert_eq!(run.code, Some(code), "{}", run.err);
     assert!(run.err.contains(says), "no {says:?} in {}", run.err);
     assert_eq!(run.out, "");

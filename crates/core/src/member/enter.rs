@@ -1,7 +1,8 @@
 //! Belonging to a cluster: every node starts as a member with an empty log, then enters.
 //!
 //! ```text
-//!   known here? ── yes ─► announce addresses that changed ─► done
+//!   known here? ── yes ─► do the addresses lead to another cluster? ─ no ─► announce what changed ─► done
+//!        │                       └─ yes ─► refused
 //!        └─ no ─► greet all addresses ─► judge ─► form | join | wait and greet again | refused
 //! ```
 //!
@@ -9,7 +10,7 @@
 
 use crate::member::change::{Change, HOPS, asked};
 use crate::member::client::Answer;
-use crate::member::founding::{Terms, Verdict, judge};
+use crate::member::founding::{Terms, Verdict, judge, misplaced};
 use crate::member::greet::{ask_at, greet_all};
 use crate::member::membership::{other_directory, votes};
 use crate::member::{Genesis, Inner, Member, Side, Undone};
@@ -175,6 +176,7 @@ struct Entry<'a, M: StateMachine> {
 impl<M: StateMachine> Entry<'_, M> {
     async fn run(&mut self) -> Result<Entered, MemberError> {
         if let Some(known) = self.known() {
+            self.in_its_place().await?;
             return self.announce(&known).await.map(|()| Entered::Belonged);
         }
         let fresh = self.inner.greeting().empty;
@@ -218,6 +220,15 @@ impl<M: StateMachine> Entry<'_, M> {
     fn known(&self) -> Option<Peer> {
         let side = self.inner.shared.side.borrow();
         side.members.peers.get(&self.plan.own.0).cloned()
+    }
+
+    /// The cluster of this directory is the one that its addresses lead to, as far as they answer now.
+    async fn in_its_place(&self) -> Result<(), MemberError> {
+        let heard = greet_all(&*self.inner.transport, &self.addresses()).await;
+        match misplaced(&self.inner.greeting(), &heard) {
+            Some(what) => Err(MemberError::Refused { what }),
+            None => Ok(()),
+        }
     }
 
     /// Tells the leader what has changed since this node was last here.

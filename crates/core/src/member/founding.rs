@@ -7,6 +7,8 @@
 //!                      └─ no ──► wait
 //! ```
 //!
+//! A node that belongs to a cluster asks only one thing: whether it is that of its addresses ([`misplaced`]).
+//!
 //! Invariant 1: of nodes that see the same N directories at most one forms a cluster, the smallest; of nodes
 //! that don't, none does. So N nodes form at most one, and what a wiped minority sees is never enough.
 //! Invariant 2: refused is only what doesn't heal by waiting.
@@ -66,6 +68,8 @@ pub(crate) struct Silence {
     pub why: String,
     /// The two sides don't belong together, as their handshake found.
     pub refused: bool,
+    /// Refused, since each belongs to a cluster of its own.
+    pub other_cluster: bool,
 }
 
 /// What to do now.
@@ -182,6 +186,33 @@ fn shut_out(heard: &[Heard]) -> Step {
         Some((address, why)) => refuse(format!("{address} refuses this node: {why}")),
         None => Ok(()),
     }
+}
+
+/// Whether the data of a member was put in the place of another cluster's: what is wrong, if so.
+///
+/// Addresses that this node's own cluster knows may have been taken over by others, which is not this node's
+/// fault: it takes most of them. Of any other address one is enough, unless a member of its own cluster answers.
+pub(crate) fn misplaced(own: &Greeting, heard: &[Heard]) -> Option<String> {
+    let at_home = |heard: &Heard| matches!(&heard.said, Ok(other) if other.cluster == own.cluster);
+    let others = heard.iter().filter_map(|heard| {
+        let silence = heard.said.as_ref().err()?;
+        silence
+            .other_cluster
+            .then_some((&heard.address, &silence.why))
+    });
+    let others: Vec<_> = others.collect();
+    let is_known = |address: &String| own.members.values().any(|peer| peer.raft == *address);
+    let (known, unknown): (Vec<_>, Vec<_>) = others
+        .into_iter()
+        .partition(|(address, _)| is_known(address));
+    let taken_over = known.len() * 2 > own.members.len();
+    let (address, why) = unknown.first().or_else(|| known.first())?;
+    if heard.iter().any(at_home) || (unknown.is_empty() && !taken_over) {
+        return None;
+    }
+    Some(format!(
+        "{address} refuses this node: {why}; put this node's own data directory back, or correct the addresses"
+    ))
 }
 
 /// What a cluster has agreed on against what this node was started with.
@@ -451,6 +482,7 @@ mod tests {
             said: Err(Silence {
                 why: "connection refused".to_owned(),
                 refused: false,
+                other_cluster: false,
             }),
         });
         let judged = |heard: &[Heard]| judge(&all[0], all[0].terms.as_ref().unwrap(), heard);
@@ -528,6 +560,32 @@ mod tests {
             judged(&wiped(1), &[wiped(1), wiped(2), third]),
             "remove node 1",
         );
+    }
+
+    #[test]
+    fn a_directory_of_another_cluster_is_told_from_one_that_took_an_address() {
+        let own = member(1, &[1, 2, 3]);
+        let foreign = |address: &str| Heard {
+            address: address.to_owned(),
+            said: Err(Silence {
+                why: "clusters 7 and 8".to_owned(),
+                refused: true,
+                other_cluster: true,
+            }),
+        };
+        let home = heard(&[member(2, &[1, 2, 3])]);
+        let told = misplaced(&own, &[foreign("elsewhere")]).unwrap();
+        assert!(
+            told.contains("elsewhere refuses this node: clusters 7 and 8"),
+            "{told}"
+        );
+        assert_eq!(misplaced(&own, &[foreign("host2")]), None);
+        assert!(misplaced(&own, &[foreign("host2"), foreign("host3")]).is_some());
+        let with_home = [&home[..], &[foreign("elsewhere")]].concat();
+        assert_eq!(misplaced(&own, &with_home), None);
+        let mut silent = foreign("elsewhere");
+        silent.said.as_mut().unwrap_err().other_cluster = false;
+        assert_eq!(misplaced(&own, &[silent]), None);
     }
 
     #[test]

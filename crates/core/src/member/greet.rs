@@ -35,7 +35,13 @@ impl GreetError {
     fn silence(&self) -> Silence {
         Silence {
             why: self.to_string(),
-            refused: matches!(self, Self::Transport(TransportError::Refused { .. })),
+            refused: matches!(
+                self,
+                Self::Transport(
+                    TransportError::Refused { .. } | TransportError::OtherCluster { .. }
+                )
+            ),
+            other_cluster: matches!(self, Self::Transport(TransportError::OtherCluster { .. })),
         }
     }
 }
