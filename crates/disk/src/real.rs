@@ -190,7 +190,7 @@ impl Disk for RealDisk {
 
     fn lock(&self) -> Result<Box<dyn Send + Sync>, DiskError> {
         let opened = self.lock_file();
-        let Some(file) = opened.map_err(failed(Operation::Lock, LOCK_FILE))? else {
+        let Some(file) = opened.map_err(failed(Operation::Open, LOCK_FILE))? else {
             return Ok(Box::new(()));
         };
         match file.try_lock() {

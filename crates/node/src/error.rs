@@ -25,6 +25,17 @@ pub enum NodeError {
     /// The data directory.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// The data directory or a file in it may not be written, or not even read, by this process.
+    #[error(
+        "the data directory {directory} can't be used: {source}; give it to the user that runs sqlrep, mount it \
+         writable, or choose another --data-dir"
+    )]
+    Denied {
+        /// As the operator named it.
+        directory: String,
+        /// What was tried, and what the machine said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The page store, or SQLite on it.
     #[error("the database of this node can't be opened: {source}")]
     Database {
@@ -61,10 +72,25 @@ impl NodeError {
             Self::Transport(error) => error.retry(),
             Self::Listen { .. } => Retry::Safe,
             Self::Refused { .. }
+            | Self::Denied { .. }
             | Self::Database { .. }
             | Self::Log { .. }
             | Self::Identity { .. } => Retry::Useless,
         }
+    }
+
+    /// Whether the machine said that this process may not.
+    pub(crate) fn is_denied(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+            if let Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) = kind
+            {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
     }
 
     /// Damage or a failure of the database.

@@ -46,7 +46,19 @@ pub(crate) struct Opened {
     pub(crate) failed: watch::Receiver<Option<Failure>>,
 }
 
+/// Opens all of it. What this process may not do is told as such, wherever it was met.
 pub(crate) fn open(options: &NodeOptions) -> Result<Opened, NodeError> {
+    let denied = |error: NodeError| match error.is_denied() {
+        true => NodeError::Denied {
+            directory: options.directory.display().to_string(),
+            source: Box::new(error),
+        },
+        false => error,
+    };
+    opened(options).map_err(denied)
+}
+
+fn opened(options: &NodeOptions) -> Result<Opened, NodeError> {
     options.check()?;
     let engine = sqlrep_vfs::check_engine().map_err(NodeError::database)?;
     check_local_time()?;

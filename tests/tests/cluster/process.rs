@@ -63,7 +63,7 @@ impl NodeProcess {
     }
 
     /// The command that starts and restarts it.
-    fn command(&self, more: &[String]) -> Command {
+    pub(crate) fn command(&self, more: &[String]) -> Command {
         let mut command = program();
         command
             .args(["node", "--mode=statement"])

@@ -66,7 +66,7 @@ impl RunError {
 /// What it means that a node can't start.
 fn refused(error: &NodeError) -> Exit {
     match error {
-        NodeError::Refused { .. } => Exit::DirectoryRefused,
+        NodeError::Refused { .. } | NodeError::Denied { .. } => Exit::DirectoryRefused,
         NodeError::Listen { .. } => Exit::AddressInUse,
         NodeError::Disk(error) if error.is_final() => Exit::Disk,
         NodeError::Disk(_) => Exit::DirectoryRefused,
