@@ -13,6 +13,7 @@ mod command;
 mod determinism;
 mod directories;
 mod elsewhere;
+mod entering;
 mod faults;
 mod keys;
 mod load;

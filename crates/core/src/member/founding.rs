@@ -243,10 +243,13 @@ fn other_settings(address: &str, theirs: &Bytes) -> Step {
 fn founding(own: &Greeting, terms: &Terms, heard: &[Heard], found: &[Found<'_>]) -> Step {
     let wait = |why: String| Err(Verdict::Wait(why));
     if !own.empty {
-        return wait("this node's cluster has no leader yet".to_owned());
+        return wait(format!(
+            "this node's cluster has no leader yet: {}",
+            answers(heard)
+        ));
     }
     let Some(expect) = terms.expect else {
-        return wait(format!("no cluster to join: {}", silent(heard)));
+        return wait(format!("no cluster to join: {}", answers(heard)));
     };
     for (address, other) in found {
         if let Some(theirs) = &other.terms {
@@ -258,7 +261,7 @@ fn founding(own: &Greeting, terms: &Terms, heard: &[Heard], found: &[Found<'_>])
         return wait(format!(
             "{} doesn't answer: {}",
             missing.address,
-            silent(heard)
+            answers(heard)
         ));
     }
     let directories: BTreeSet<DirectoryId> =
@@ -275,7 +278,8 @@ fn founding(own: &Greeting, terms: &Terms, heard: &[Heard], found: &[Found<'_>])
         let sees = other.terms.as_ref().is_some_and(|terms| terms.seen == all);
         if !sees {
             return wait(format!(
-                "the node at {address} doesn't see the same {expect} nodes yet"
+                "the node at {address} doesn't see the same {expect} nodes yet: {}",
+                answers(heard)
             ));
         }
     }
@@ -333,17 +337,19 @@ fn distinct(found: &[Found<'_>]) -> Step {
     Ok(())
 }
 
-/// Who doesn't answer, and why.
-fn silent(heard: &[Heard]) -> String {
-    let silent = heard.iter().filter_map(|heard| {
-        let silence = heard.said.as_ref().err()?;
-        Some(format!("{}: {}", heard.address, silence.why))
-    });
-    let silent: Vec<String> = silent.collect();
-    if silent.is_empty() {
-        return "none of the nodes that answer belongs to one".to_owned();
-    }
-    silent.join("; ")
+/// What each address answered.
+fn answers(heard: &[Heard]) -> String {
+    let answer = |heard: &Heard| match &heard.said {
+        Ok(other) if other.cluster.0 != 0 => {
+            format!(
+                "{}: node {} of cluster {}",
+                heard.address, other.node, other.cluster
+            )
+        }
+        Ok(other) => format!("{}: node {}, of no cluster yet", heard.address, other.node),
+        Err(silence) => format!("{}: {}", heard.address, silence.why),
+    };
+    heard.iter().map(answer).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
@@ -487,6 +493,7 @@ mod tests {
         });
         let judged = |heard: &[Heard]| judge(&all[0], all[0].terms.as_ref().unwrap(), heard);
         waits(judged(&heard), "host3: connection refused");
+        waits(judged(&heard), "host2: node 2, of no cluster yet");
         let Err(silence) = &mut heard[2].said else {
             panic!("it is silent");
         };
