@@ -121,6 +121,9 @@ pub struct NodeOptions {
     pub log_retention_entries: u64,
     /// And so many bytes of them; whichever is less. Default 64 MiB.
     pub log_retention_bytes: u64,
+    /// So many bytes of it can a node hold that is slow or takes in a snapshot; then it is cut off and sent a new one
+    /// (safety rule 17). Never less than what stays anyway. Default 1 GiB.
+    pub log_retention_max_bytes: u64,
     /// How long a node tries to enter a cluster before it gives up. Default ten years: as long as it takes.
     pub enter_wait_max: Duration,
     /// None: this machine.
@@ -151,6 +154,7 @@ impl NodeOptions {
             queue_requests_max: settings.queue_requests_max,
             log_retention_entries: settings.log_retention_entries,
             log_retention_bytes: settings.log_retention_bytes,
+            log_retention_max_bytes: settings.log_retention_max_bytes,
             enter_wait_max: Duration::from_secs(10 * 365 * 24 * 3600),
             surroundings: None,
         }
@@ -162,8 +166,8 @@ impl NodeOptions {
         settings.log_retention_entries = self.log_retention_entries;
         settings.log_retention_bytes = self.log_retention_bytes;
         settings.queue_requests_max = self.queue_requests_max;
-        let held_max = settings.log_retention_max_bytes;
-        settings.log_retention_max_bytes = held_max.max(self.log_retention_bytes);
+        settings.log_retention_max_bytes =
+            self.log_retention_max_bytes.max(self.log_retention_bytes);
         settings
     }
 

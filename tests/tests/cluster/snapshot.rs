@@ -1,10 +1,13 @@
 //! The log is purged behind checkpoints: a node that needs what is gone is sent a snapshot, also when it dies while
 //! it takes it in.
 
+use crate::client::Outcome;
 use crate::cluster::Cluster;
 use crate::load::Load;
 use crate::process::NodeProcess;
 use crate::waiting::until;
+use serde_json::json;
+use std::collections::BTreeSet;
 
 /// Too much to arrive between two looks.
 const BALLAST: &str =
@@ -25,6 +28,53 @@ fn purge_beyond(cluster: &Cluster, leader: usize, index: u64) {
         cluster.nodes[leader].must("DELETE FROM ballast WHERE rowid % 1000 = 0");
         (number(&cluster.nodes[leader], "purged_index") > index).then_some(())
     });
+}
+
+/// Bytes of log that stay, and as many may a slow node hold.
+const RETENTION_BYTES: usize = 1 << 20;
+
+/// Rule 17: a follower that stands still with its connections open doesn't keep the leader from purging what it lacks; when it
+/// goes on it gets a snapshot. Here its silence ends the stream to it, or the bound on what it holds, whichever comes first.
+#[test]
+fn a_follower_that_stands_still_holds_no_log_and_gets_a_snapshot() {
+    let flags = [
+        format!("--log-retention-bytes={RETENTION_BYTES}"),
+        format!("--log-retention-max={RETENTION_BYTES}"),
+    ];
+    let mut cluster = Cluster::with(3, &[&flags[0], &flags[1]]);
+    cluster.start_all();
+    cluster.nodes[0].must("CREATE TABLE ledger (id INTEGER)");
+    cluster.nodes[0].must("CREATE TABLE ballast (x)");
+    cluster.agree("SELECT count(*) FROM ballast");
+    let leader = cluster.leader();
+    let still = (leader + 1) % 3;
+    let has = cluster.nodes[still].status()["store"]["db_applied_index"].as_u64();
+    let had = cluster.nodes[still].generations();
+    cluster.nodes[still].pause();
+    let insert = json!([
+        [
+            "INSERT INTO ballast VALUES (?)",
+            "x".repeat(RETENTION_BYTES / 4)
+        ],
+        "DELETE FROM ballast WHERE rowid % 3 = 0"
+    ]);
+    let mut done = BTreeSet::new();
+    until("the leader purges what the follower lacks", || {
+        let id = done.len() as u64;
+        cluster.nodes[leader].must(&format!("INSERT INTO ledger VALUES ({id})"));
+        done.insert(id);
+        let written = cluster.nodes[leader].write("/db/execute", &insert);
+        assert_eq!(written, Outcome::Done);
+        (number(&cluster.nodes[leader], "purged_index") > has.unwrap()).then_some(())
+    });
+    cluster.nodes[still].resume();
+    cluster.ready();
+    cluster.check(&done, &BTreeSet::new());
+    let received = cluster.nodes[still].generations();
+    assert!(
+        received.last() > had.last(),
+        "no snapshot: {had:?}, {received:?}"
+    );
 }
 
 /// Kills a node while a snapshot arrives: it has a second generation, and the first one is the live one.

@@ -22,6 +22,10 @@ fn wrong_flags_end_with_code_2_and_say_what_to_do() {
         (&["--node-id=9223372036854775808"], "9223372036854775807"),
         (&["--http-addr=localhost"], "add a port"),
         (&["--raft-addr=::1:4002"], "brackets"),
+        (
+            &["--log-retention-max=67108863"],
+            "--log-retention-bytes is 67108864",
+        ),
         (&["--no-such-flag"], "--no-such-flag"),
     ] {
         let ended = sqlrep(&[&node[..], flags].concat(), "");

@@ -129,6 +129,11 @@ pub(crate) struct NodeArguments {
     #[arg(long, env = "SQLREP_LOG_RETENTION_BYTES", value_name = "BYTES")]
     pub(crate) log_retention_bytes: Option<u64>,
 
+    /// And bytes that a node which is slow, or takes in a snapshot, can hold; then it is cut off and sent a new one.
+    /// Default: 1073741824 (1 GiB), minutes of a disk's writing; at least --log-retention-bytes
+    #[arg(long, env = "SQLREP_LOG_RETENTION_MAX", value_name = "BYTES")]
+    pub(crate) log_retention_max: Option<u64>,
+
     /// Cluster setting: bytes of a database page, a power of two from 512 to 65536. Default: 4096, SQLite's own
     #[arg(long, env = "SQLREP_PAGE_SIZE", value_name = "BYTES", help_heading = CLUSTER)]
     pub(crate) page_size: Option<u32>,
@@ -267,6 +272,7 @@ impl NodeArguments {
             connections: self.connections.or(file.connections),
             log_retention_entries: self.log_retention_entries.or(file.log_retention_entries),
             log_retention_bytes: self.log_retention_bytes.or(file.log_retention_bytes),
+            log_retention_max: self.log_retention_max.or(file.log_retention_max),
             page_size: self.page_size.or(file.page_size),
             foreign_keys: self.foreign_keys.or(file.foreign_keys),
             request_limit: self.request_limit.or(file.request_limit),

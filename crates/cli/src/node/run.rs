@@ -186,6 +186,9 @@ fn options(settings: &NodeSettings) -> NodeOptions {
     if let Some(bytes) = settings.log_retention_bytes {
         options.log_retention_bytes = bytes;
     }
+    if let Some(bytes) = settings.log_retention_max_bytes {
+        options.log_retention_max_bytes = bytes;
+    }
     if let Some(readers) = settings.readers {
         options.readers = readers;
     }

@@ -16,6 +16,9 @@ pub(crate) const HTTP_PORT: u16 = 4001;
 /// Port for the other nodes, as rqlite's.
 pub(crate) const RAFT_PORT: u16 = 4002;
 
+/// As `NodeOptions` has it.
+const LOG_RETENTION_BYTES: u64 = 64 << 20;
+
 /// Everything a node is started with.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct NodeSettings {
@@ -48,6 +51,8 @@ pub(crate) struct NodeSettings {
     pub(crate) log_retention_entries: Option<u64>,
     /// None: the node's default.
     pub(crate) log_retention_bytes: Option<u64>,
+    /// None: the node's default.
+    pub(crate) log_retention_max_bytes: Option<u64>,
     /// By name, as JSON: what isn't here is as the cluster has it.
     pub(crate) cluster: BTreeMap<String, String>,
     pub(crate) log_format: LogFormat,
@@ -100,6 +105,7 @@ impl NodeSettings {
             connections: arguments.connections,
             log_retention_entries: arguments.log_retention_entries,
             log_retention_bytes: arguments.log_retention_bytes,
+            log_retention_max_bytes: arguments.log_retention_max,
             cluster,
             log_format: arguments.log_format.unwrap_or_default(),
             log_level: arguments.log_level.unwrap_or(LEVEL_DEFAULT.to_owned()),
@@ -132,8 +138,20 @@ impl NodeSettings {
             }
         }
         logging::filter(&self.log_level)?;
+        self.retention()?;
         self.addresses()?;
         self.founding()
+    }
+
+    fn retention(&self) -> Result<(), String> {
+        let stays = self.log_retention_bytes.unwrap_or(LOG_RETENTION_BYTES);
+        match self.log_retention_max_bytes {
+            Some(held) if held < stays => Err(format!(
+                "--log-retention-max is {held}, and --log-retention-bytes is {stays}: what a slow node may hold can't be \
+                 less than what stays anyway"
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn addresses(&self) -> Result<(), String> {
