@@ -23,6 +23,7 @@ mod programs;
 mod reads;
 mod single;
 mod snapshot;
+mod terminal;
 mod usage;
 mod waiting;
 mod wrong;
