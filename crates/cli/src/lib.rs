@@ -36,6 +36,7 @@ mod logging;
 mod node;
 mod shell;
 mod signals;
+mod span;
 mod status;
 mod terminal;
 

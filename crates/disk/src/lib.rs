@@ -67,11 +67,13 @@
 
 mod error;
 mod overlay;
+mod floor;
 mod real;
 mod simulated;
 
 pub use error::{DiskError, Operation};
 pub use overlay::OverlayDisk;
+pub use floor::{SyncFloor, SyncFloorDisk};
 pub use real::RealDisk;
 pub use simulated::{Fault, Loss, SimulatedDisk};
 

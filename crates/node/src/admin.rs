@@ -2,6 +2,7 @@
 
 use crate::Mode;
 use crate::front::{Front, SqlMachine};
+use crate::open::Replay;
 use crate::peer::{self, Ask, Description};
 use async_trait::async_trait;
 use futures_util::future::join_all;
@@ -35,6 +36,7 @@ pub(crate) struct Facts {
     pub(crate) store: Arc<Store>,
     pub(crate) replica: Arc<Replica>,
     pub(crate) log: Arc<RaftLog>,
+    pub(crate) replay: Replay,
     /// How often this node's checksum differed from the one that an entry carries (safety rule 31).
     pub(crate) mismatches: Arc<dyn Fn() -> u64 + Send + Sync>,
     pub(crate) started: Moment,
@@ -188,6 +190,9 @@ impl<M: SqlMachine> Front<M> {
                 ("in_doubt", flag(status.in_doubt.is_some())),
                 ("log_bytes", number(log.file_bytes)),
                 ("log_syncs_total", number(log.syncs)),
+                ("log_written_bytes_total", number(log.bytes_written)),
+                ("replayed_entries", number(self.facts.replay.entries)),
+                ("replayed_bytes", number(self.facts.replay.bytes)),
                 ("log_entries_total", number(log.entries_appended)),
                 ("log_sync_last_seconds", log.last_sync.as_secs_f64()),
             ]

@@ -6,8 +6,8 @@
 use crate::identity::Identity;
 use crate::options::Surroundings;
 use crate::{ClusterSettings, Failure, Mode, NodeError, NodeOptions};
-use sqlrep_core::{ClusterId, DirectoryId, LogStore, NodeId, StateMachine};
-use sqlrep_disk::{Disk, DiskError, RealDisk};
+use sqlrep_core::{ClusterId, DirectoryId, EntryId, LogStore, NodeId, StateMachine};
+use sqlrep_disk::{Disk, DiskError, RealDisk, SyncFloor, SyncFloorDisk};
 use sqlrep_env::Env;
 use sqlrep_raft_log::{LogIdentity, RaftLog};
 use sqlrep_replica::{CheckpointPolicy, Replica};
@@ -30,6 +30,14 @@ const PROBES: [i64; 6] = [
     1_900_000_000,
 ];
 
+/// What the log holds behind the base file: a restart applies it again once it is known to be committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Replay {
+    pub(crate) entries: u64,
+    /// Of frames in the log.
+    pub(crate) bytes: u64,
+}
+
 /// A data directory, opened.
 pub(crate) struct Opened {
     pub(crate) disk: Arc<dyn Disk>,
@@ -42,6 +50,7 @@ pub(crate) struct Opened {
     pub(crate) log: Arc<RaftLog>,
     pub(crate) replica: Arc<Replica>,
     pub(crate) machine: Arc<StatementMachine>,
+    pub(crate) replay: Replay,
     /// What the log said when it failed.
     pub(crate) failed: watch::Receiver<Option<Failure>>,
 }
@@ -81,6 +90,7 @@ fn opened(options: &NodeOptions) -> Result<Opened, NodeError> {
     let machine = StatementMachine::open(replica.clone(), identity.settings.sql.clone())
         .map_err(NodeError::database)?;
     remembers(&*log, &*machine)?;
+    let replay = replay(&log, &*machine);
     Ok(Opened {
         disk,
         env,
@@ -91,16 +101,38 @@ fn opened(options: &NodeOptions) -> Result<Opened, NodeError> {
         log,
         replica,
         machine,
+        replay,
         failed,
     })
+}
+
+fn replay(log: &RaftLog, machine: &impl StateMachine) -> Replay {
+    let next = |id: Option<EntryId>| id.map_or(0, |id| u64::from(id.index) + 1);
+    let durable = machine.durable().id;
+    let replay = Replay {
+        entries: next(log.state().last).saturating_sub(next(durable)),
+        bytes: log.bytes_behind(durable.map(|id| id.index)),
+    };
+    tracing::info!(
+        entries = replay.entries,
+        bytes = replay.bytes,
+        "log to replay"
+    );
+    replay
 }
 
 fn surroundings(options: &NodeOptions) -> Result<(Arc<dyn Disk>, Env), NodeError> {
     match &options.surroundings {
         Some(Surroundings { disk, env, .. }) => Ok((disk.clone(), env.clone())),
         None => {
-            let disk = RealDisk::open(&options.directory)?;
-            Ok((Arc::new(disk), Env::real()))
+            let (disk, env) = (Arc::new(RealDisk::open(&options.directory)?), Env::real());
+            Ok(match options.sync_floor {
+                None => (disk, env),
+                Some(lasts) => {
+                    let floor = SyncFloor::new(lasts, env.clock.clone());
+                    (Arc::new(SyncFloorDisk::new(disk, floor)), env)
+                }
+            })
         }
     }
 }

@@ -126,6 +126,9 @@ pub struct NodeOptions {
     pub log_retention_max_bytes: u64,
     /// How long a node tries to enter a cluster before it gives up. Default ten years: as long as it takes.
     pub enter_wait_max: Duration,
+    /// Each sync of this machine's disk lasts at least this long: shows on a fast disk how a cluster behaves on a slow
+    /// one. None, the default: as long as it takes.
+    pub sync_floor: Option<Duration>,
     /// None: this machine.
     pub surroundings: Option<Surroundings>,
 }
@@ -156,6 +159,7 @@ impl NodeOptions {
             log_retention_bytes: settings.log_retention_bytes,
             log_retention_max_bytes: settings.log_retention_max_bytes,
             enter_wait_max: Duration::from_secs(10 * 365 * 24 * 3600),
+            sync_floor: None,
             surroundings: None,
         }
     }

@@ -145,6 +145,7 @@ fn facts(options: &NodeOptions, opened: &Opened, peer: &Peer) -> Facts {
         store: opened.store.clone(),
         replica: opened.replica.clone(),
         log: opened.log.clone(),
+        replay: opened.replay,
         mismatches: {
             let machine = opened.machine.clone();
             Arc::new(move || machine.checksum_mismatches())

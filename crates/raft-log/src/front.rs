@@ -153,6 +153,10 @@ impl Front {
         self.durable
     }
 
+    pub(crate) fn bytes_behind(&self, index: Option<LogIndex>) -> u64 {
+        self.index.bytes_behind(index)
+    }
+
     pub(crate) fn set_floor(&mut self, floor: Option<LogIndex>) {
         self.floor = floor;
     }

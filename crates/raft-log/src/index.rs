@@ -127,6 +127,17 @@ impl Index {
         Some((*number, *places.places.get(at)?))
     }
 
+    /// Bytes of frames of the live entries behind `index`; of all for none.
+    pub(crate) fn bytes_behind(&self, index: Option<LogIndex>) -> u64 {
+        let next = index.map_or(0, |index| index.next().0);
+        let behind = |places: &Places| {
+            let skipped = usize::try_from(next.saturating_sub(places.first.0));
+            let live = places.places.iter().skip(skipped.unwrap_or(usize::MAX));
+            live.map(|place| u64::from(place.bytes)).sum::<u64>()
+        };
+        self.segments.values().map(behind).sum()
+    }
+
     /// Removes everything behind `last`.
     pub(crate) fn truncate(&mut self, last: Option<EntryId>) {
         let Some(newest) = self.last else { return };
@@ -255,7 +266,9 @@ mod tests {
                 }
                 prop_assert_eq!(index.last(), model.last().copied().or(purged));
                 prop_assert_eq!(index.first(), model.first().map(|id| id.index));
-                for id in &model {
+                prop_assert_eq!(index.bytes_behind(None), model.len() as u64); // a byte each, see above
+                for (before, id) in model.iter().enumerate() {
+                    prop_assert_eq!(index.bytes_behind(Some(id.index)), (model.len() - before - 1) as u64);
                     prop_assert_eq!(index.id_at(id.index), Some(*id));
                     let (_, place) = index.place(id.index).unwrap();
                     prop_assert_eq!(u64::from(place.offset), id.index.0);

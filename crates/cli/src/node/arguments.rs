@@ -2,6 +2,7 @@
 
 use crate::address::Address;
 use crate::logging::LogFormat;
+use crate::span::Span;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use sqlrep_core::NodeId;
@@ -133,6 +134,10 @@ pub(crate) struct NodeArguments {
     /// Default: 1073741824 (1 GiB), minutes of a disk's writing; at least --log-retention-bytes
     #[arg(long, env = "SQLREP_LOG_RETENTION_MAX", value_name = "BYTES")]
     pub(crate) log_retention_max: Option<u64>,
+    /// Each sync of the disk lasts at least this long, in us, ms or s: shows on a fast disk how a cluster behaves on a
+    /// slow one. Default: as long as it takes
+    #[arg(long, env = "SQLREP_SYNC_FLOOR", value_name = "TIME")]
+    pub(crate) sync_floor: Option<Span>,
 
     /// Cluster setting: bytes of a database page, a power of two from 512 to 65536. Default: 4096, SQLite's own
     #[arg(long, env = "SQLREP_PAGE_SIZE", value_name = "BYTES", help_heading = CLUSTER)]
@@ -273,6 +278,7 @@ impl NodeArguments {
             log_retention_entries: self.log_retention_entries.or(file.log_retention_entries),
             log_retention_bytes: self.log_retention_bytes.or(file.log_retention_bytes),
             log_retention_max: self.log_retention_max.or(file.log_retention_max),
+            sync_floor: self.sync_floor.or(file.sync_floor),
             page_size: self.page_size.or(file.page_size),
             foreign_keys: self.foreign_keys.or(file.foreign_keys),
             request_limit: self.request_limit.or(file.request_limit),

@@ -189,6 +189,7 @@ fn options(settings: &NodeSettings) -> NodeOptions {
     if let Some(bytes) = settings.log_retention_max_bytes {
         options.log_retention_max_bytes = bytes;
     }
+    options.sync_floor = settings.sync_floor;
     if let Some(readers) = settings.readers {
         options.readers = readers;
     }

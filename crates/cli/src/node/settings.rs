@@ -9,6 +9,7 @@ use crate::logging::{self, LEVEL_DEFAULT, LogFormat};
 use sqlrep_core::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Port for clients, as rqlite's.
 pub(crate) const HTTP_PORT: u16 = 4001;
@@ -53,6 +54,8 @@ pub(crate) struct NodeSettings {
     pub(crate) log_retention_bytes: Option<u64>,
     /// None: the node's default.
     pub(crate) log_retention_max_bytes: Option<u64>,
+    /// None: as long as a sync takes.
+    pub(crate) sync_floor: Option<Duration>,
     /// By name, as JSON: what isn't here is as the cluster has it.
     pub(crate) cluster: BTreeMap<String, String>,
     pub(crate) log_format: LogFormat,
@@ -106,6 +109,7 @@ impl NodeSettings {
             log_retention_entries: arguments.log_retention_entries,
             log_retention_bytes: arguments.log_retention_bytes,
             log_retention_max_bytes: arguments.log_retention_max,
+            sync_floor: arguments.sync_floor.map(|span| span.0),
             cluster,
             log_format: arguments.log_format.unwrap_or_default(),
             log_level: arguments.log_level.unwrap_or(LEVEL_DEFAULT.to_owned()),

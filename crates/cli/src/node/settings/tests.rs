@@ -75,6 +75,7 @@ fn bad_values_name_the_flag() {
         ("--mode=paper", "statement"),
         ("--setting=steps", "NAME=VALUE"),
         ("--page-size=-1", "--page-size"),
+        ("--sync-floor=4", "500us or 4ms"),
     ] {
         let error = Program::try_parse_from(["sqlrep", "node", flag]).unwrap_err();
         let text = error.to_string();
@@ -97,13 +98,14 @@ fn flags_win_over_the_file() {
     let path = folder.path().join("sqlrep.toml");
     std::fs::write(
         &path,
-        "http-addr = 'file:1'\nreaders = 2\nnon-voter = true\njoin = ['f:1']",
+        "http-addr = 'file:1'\nreaders = 2\nsync-floor = '4ms'\nnon-voter = true\njoin = ['f:1']",
     )
     .unwrap();
     let config = format!("--config={}", path.display());
     let read = settings(&[&config, "--http-addr=localhost:9", "--non-voter=false"]).unwrap();
     assert_eq!(read.http_address.to_string(), "localhost:9");
     assert_eq!(read.readers, Some(2));
+    assert_eq!(read.sync_floor, Some(Duration::from_millis(4)));
     assert!(read.voter);
     assert_eq!(read.join.len(), 1);
 }
