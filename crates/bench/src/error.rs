@@ -1,8 +1,10 @@
 //! Why a measurement came to no end.
 
-use sqlrep_core::{Retry, StorageError};
+use sqlrep_core::{Retry, StorageError, WriteError};
 use sqlrep_disk::DiskError;
+use sqlrep_node::NodeError;
 use sqlrep_raft_log::LogError;
+use sqlrep_replica::ReplicaError;
 use sqlrep_store::StoreError;
 use sqlrep_vfs::{VfsError, rusqlite};
 
@@ -31,9 +33,51 @@ pub enum BenchError {
     /// The log ended without an answer.
     #[error("the measured log ended without an answer")]
     NoAnswer,
+    /// The node inside this process failed.
+    #[error("the measured node: {0}")]
+    Node(#[from] NodeError),
+    /// It refused a write.
+    #[error("the measured node: {0}")]
+    Write(#[from] WriteError),
+    /// It couldn't read.
+    #[error("the measured node: {0}")]
+    Read(#[from] ReplicaError),
+    /// A thread, a folder or a process wasn't to be had.
+    #[error("the machine refuses: {0}")]
+    Runtime(std::io::Error),
+    /// A connection to a node failed.
+    #[error("a node of the measured cluster doesn't answer: {0}")]
+    Http(std::io::Error),
+    /// What came back isn't what was asked for.
+    #[error("a node answered with something else: {0}")]
+    Answer(String),
+    /// A node ended by itself.
+    #[error("node {node} ended with {status}")]
+    Ended {
+        /// Which, from 1.
+        node: usize,
+        /// How.
+        status: std::process::ExitStatus,
+    },
+    /// What has to come didn't.
+    #[error("after {waited:?} still not: {what}")]
+    Late {
+        /// What was waited for.
+        what: &'static str,
+        /// How long.
+        waited: std::time::Duration,
+    },
+    /// A guarantee is broken.
+    #[error("{acknowledged} rows were acknowledged, but only {found} are there")]
+    Lost {
+        /// Acknowledged inserts.
+        acknowledged: u64,
+        /// Rows in the table.
+        found: u64,
+    },
     /// Every round was left out.
     #[error(
-        "the raw probes of all {rounds} rounds differ too much: the machine is too busy to measure on"
+        "all {rounds} rounds were unsteady: the machine is too busy to measure on; try again, or with longer slices"
     )]
     Unsteady {
         /// Rounds run.
@@ -51,8 +95,17 @@ impl BenchError {
             Self::Storage(error) => error.retry(),
             Self::Store(error) => error.retry(),
             Self::Vfs(error) => error.retry(),
-            Self::Sqlite(_) | Self::NoAnswer => Retry::Useless,
-            Self::Unsteady { .. } => Retry::Safe,
+            Self::Node(error) => error.retry(),
+            Self::Read(error) => error.retry(),
+            Self::Write(error) => error.retry(),
+            Self::Sqlite(_) | Self::NoAnswer | Self::Answer(_) | Self::Lost { .. } => {
+                Retry::Useless
+            }
+            Self::Unsteady { .. }
+            | Self::Runtime(_)
+            | Self::Http(_)
+            | Self::Ended { .. }
+            | Self::Late { .. } => Retry::Safe,
         }
     }
 }

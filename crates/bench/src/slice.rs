@@ -4,11 +4,43 @@ use crate::{BenchError, cpu};
 use sqlrep_env::Clock;
 use std::time::Duration;
 
-/// One slice: operations per second, and CPU microseconds of the process for each.
-#[derive(Clone, Copy)]
+/// What a slice gave.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Slice {
-    pub(crate) per_second: f64,
-    pub(crate) cpu_us: Option<f64>,
+    pub(crate) operations: f64,
+    pub(crate) took: Duration,
+    /// Median time of an operation.
+    pub(crate) p50: Duration,
+    /// CPU time of this process.
+    pub(crate) cpu: Option<Duration>,
+}
+
+impl Slice {
+    pub(crate) fn per_second(&self) -> f64 {
+        self.operations / self.took.as_secs_f64()
+    }
+
+    pub(crate) fn p50_us(&self) -> f64 {
+        micros(self.p50)
+    }
+
+    /// CPU microseconds of this process for each operation.
+    pub(crate) fn cpu_us(&self) -> Option<f64> {
+        self.cpu.map(|cpu| micros(cpu) / self.operations)
+    }
+}
+
+pub(crate) fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+/// The middle one; zero without any.
+pub(crate) fn middle(times: &mut [Duration]) -> Duration {
+    let middle = times.len() / 2;
+    if times.is_empty() {
+        return Duration::ZERO;
+    }
+    *times.select_nth_unstable(middle).1
 }
 
 /// Runs `operations`, which tells how many it did, until the slice is over.
@@ -18,17 +50,52 @@ pub(crate) fn measure(
     mut operations: impl FnMut() -> Result<u32, BenchError>,
 ) -> Result<Slice, BenchError> {
     let (began, cpu_before) = (clock.now(), cpu::used());
-    let mut count = 0.0;
+    let (mut count, mut times, mut before) = (0.0, Vec::new(), began);
     let took = loop {
-        count += f64::from(operations()?);
-        let took = clock.now().since(began);
+        let done = operations()?;
+        let now = clock.now();
+        count += f64::from(done);
+        times.push(now.since(before) / done);
+        before = now;
+        let took = now.since(began);
         if took >= slice {
             break took;
         }
     };
-    let used = cpu::used().zip(cpu_before);
+    let cpu = cpu::used().zip(cpu_before);
     Ok(Slice {
-        per_second: count / took.as_secs_f64(),
-        cpu_us: used.map(|(after, before)| (after - before).as_secs_f64() * 1e6 / count),
+        operations: count,
+        took,
+        p50: middle(&mut times),
+        cpu: cpu.map(|(after, before)| after.saturating_sub(before)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sqlrep_env::SystemClock;
+
+    #[test]
+    fn a_slice_counts_what_was_done_and_how_long_one_took() {
+        let clock = SystemClock::start();
+        let mut calls = 0.0;
+        let slice = measure(&clock, Duration::from_millis(5), || {
+            calls += 1.0;
+            let until = clock.now().after(Duration::from_micros(100));
+            while clock.now() < until {}
+            Ok(2)
+        });
+        let slice = slice.unwrap();
+        assert_eq!(slice.operations, 2.0 * calls);
+        assert!(slice.took >= Duration::from_millis(5));
+        assert!(slice.p50 >= Duration::from_micros(50), "{slice:?}");
+    }
+
+    #[test]
+    fn the_middle_is_the_middle() {
+        let mut times = [5, 1, 3].map(Duration::from_millis);
+        assert_eq!(middle(&mut times), Duration::from_millis(3));
+        assert_eq!(middle(&mut []), Duration::ZERO);
+    }
 }

@@ -3,12 +3,14 @@
 //! The store syncs nothing by itself: in a node the log does, once for many transactions. So its rows stand beside plain
 //! SQLite that syncs nothing either, which is the baseline; plain SQLite as it is usually run is shown too. A round is
 //! baseline, the others in turn, baseline, a slice of time each; a round whose two baselines differ by more than
-//! [`RAW_FACTOR_MAX`] is left out.
+//! [`PROBE_FACTOR_MAX`](crate::PROBE_FACTOR_MAX) is left out.
 
-use crate::raw::RAW_FACTOR_MAX;
+use crate::plain::{self, CREATE, INSERT, TEXT};
+use crate::raw::Probes;
+use crate::report::Rounds;
 use crate::slice::{Slice, measure};
-use crate::{BenchError, Report, Row};
-use sqlrep_disk::Disk;
+use crate::{BenchError, Report};
+use sqlrep_disk::{Disk, SyncFloor};
 use sqlrep_env::Env;
 use sqlrep_store::{Finish, Options, Position, Progress, Side, Store};
 use sqlrep_vfs::{Connection, Kind, rusqlite};
@@ -17,21 +19,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const NOTHING: &str = "process end: nothing synced";
-const SYNCED: &str = "power loss (fdatasync)";
-const READ: &str = "a read";
-
-/// Rows that point reads choose from.
-const ROWS: i64 = 100_000;
+pub(crate) const READ: &str = "a read";
 
 /// Pages of images after which the store checkpoints, as a node does by itself.
 const CHECKPOINT_BYTES: u64 = 64 << 20;
-
-const CREATE: &str = "CREATE TABLE t (id INTEGER PRIMARY KEY, a INTEGER, b TEXT)";
-const INSERT: &str = "INSERT INTO t (a, b) VALUES (?1, 'one row of about a hundred bytes, as benchmarks have them, \
-                      with some text behind its numbers')";
-const FILL: &str = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < ?1) \
-                    INSERT INTO t (a, b) SELECT x, 'some text' FROM n";
-const SELECT: &str = "SELECT b FROM t WHERE id = ?1";
 
 /// What is measured, and where.
 pub struct StoreBench {
@@ -45,6 +36,8 @@ pub struct StoreBench {
     pub rounds: usize,
     /// How long each part of a round runs.
     pub slice: Duration,
+    /// Each sync lasts at least this long, plain SQLite's too.
+    pub sync_floor: Option<Duration>,
 }
 
 impl StoreBench {
@@ -57,28 +50,18 @@ impl StoreBench {
             env,
             rounds: 9,
             slice: Duration::from_secs(1),
+            sync_floor: None,
         }
     }
 }
 
 /// The slices of a round, in their order.
 struct Round {
-    baseline: [Slice; 2],
+    baseline: Probes,
     store_write: Slice,
     full: Slice,
     plain_read: Slice,
     store_read: Slice,
-}
-
-impl Round {
-    fn baseline_per_second(&self) -> f64 {
-        f64::midpoint(self.baseline[0].per_second, self.baseline[1].per_second)
-    }
-
-    fn is_steady(&self) -> bool {
-        let [first, second] = self.baseline.map(|slice| slice.per_second);
-        first.max(second) <= RAW_FACTOR_MAX * first.min(second)
-    }
 }
 
 /// Measures.
@@ -87,98 +70,76 @@ impl Round {
 ///
 /// The disk, the store or SQLite fails, or no round was steady.
 pub fn store(bench: &StoreBench) -> Result<Report, BenchError> {
-    let off = plain(bench, "off.db", "OFF")?;
-    let full = plain(bench, "full.db", "FULL")?;
+    let off = filled(bench, "off.db", "OFF")?;
+    let full = filled(bench, "full.db", "FULL")?;
     let mut stored = Stored::new(bench)?;
-    let mut rounds = Vec::new();
-    for _ in 0..bench.rounds {
-        let first = writes(bench, &off)?;
+    let (clock, slice) = (&*bench.env.clock, bench.slice);
+    let floor = bench
+        .sync_floor
+        .map(|lasts| SyncFloor::new(lasts, bench.env.clock.clone()));
+    let rounds = Rounds::run(bench.rounds, || {
+        let first = plain::writes(&off, clock, slice, None)?;
         let store_write = stored.writes(bench)?;
-        let full = writes(bench, &full)?;
-        let plain_read = reads(bench, &off)?;
-        let store_read = reads(bench, stored.reader.sqlite())?;
-        let baseline = [first, writes(bench, &off)?];
-        rounds.push(Round {
+        let full = plain::writes(&full, clock, slice, floor.as_ref())?;
+        let plain_read = plain::reads(&off, clock, slice)?;
+        let store_read = plain::reads(stored.reader.sqlite(), clock, slice)?;
+        let baseline = Probes([first, plain::writes(&off, clock, slice, None)?]);
+        let steady = baseline.are_steady();
+        let round = Round {
             baseline,
             store_write,
             full,
             plain_read,
             store_read,
-        });
-    }
-    report(bench, &rounds)
+        };
+        Ok((round, steady))
+    })?;
+    Ok(report(bench, rounds))
 }
 
-fn report(bench: &StoreBench, rounds: &[Round]) -> Result<Report, BenchError> {
-    let steady: Vec<&Round> = rounds.iter().filter(|round| round.is_steady()).collect();
-    if steady.is_empty() {
-        let rounds = rounds.len();
-        return Err(BenchError::Unsteady { rounds });
-    }
-    let row = |name, durability, pair: &dyn Fn(&Round) -> (Slice, f64)| {
-        let pairs: Vec<(Slice, f64)> = steady.iter().map(|round| pair(round)).collect();
-        Row::of(name, durability, &pairs)
+fn report(bench: &StoreBench, rounds: Rounds<Round>) -> Report {
+    let row = |name, durability, unit, value: &dyn Fn(&Round) -> f64| {
+        rounds.row(name, durability, unit, value)
     };
-    let base = Round::baseline_per_second;
-    let plain = "plain SQLite, WAL, OFF";
-    Ok(Report {
-        title: format!(
-            "one-row transactions and point reads, slices of {:?}",
-            bench.slice
+    let writes = |round: &Round| round.store_write.per_second();
+    let reads = |round: &Round| round.store_read.per_second();
+    let rows = vec![
+        row("plain SQLite, WAL, OFF", NOTHING, "/s", &|round| {
+            round.baseline.per_second()
+        }),
+        row("page store", NOTHING, "/s", &writes),
+        row(
+            "page store / plain SQLite, WAL, OFF",
+            NOTHING,
+            "x",
+            &|round| writes(round) / round.baseline.per_second(),
         ),
-        baseline: "plain SQLite without syncs",
-        rounds: steady.len(),
-        left_out: rounds.len() - steady.len(),
-        rows: vec![
-            row(plain, NOTHING, &|round| (round.baseline[0], base(round))),
-            row("page store", NOTHING, &|round| {
-                (round.store_write, base(round))
-            }),
-            row("plain SQLite, WAL, FULL", SYNCED, &|round| {
-                (round.full, base(round))
-            }),
-            row("point SELECT, plain SQLite", READ, &|round| {
-                (round.plain_read, round.plain_read.per_second)
-            }),
-            row("point SELECT, page store", READ, &|round| {
-                (round.store_read, round.plain_read.per_second)
-            }),
-        ],
-    })
+        row(plain::NAME, plain::SYNCED, "/s", &|round| {
+            round.full.per_second()
+        }),
+        row("point SELECT, plain SQLite", READ, "/s", &|round| {
+            round.plain_read.per_second()
+        }),
+        row("point SELECT, page store", READ, "/s", &reads),
+        row("point SELECT, page store / plain", READ, "x", &|round| {
+            reads(round) / round.plain_read.per_second()
+        }),
+    ];
+    let title = format!(
+        "one-row transactions and point reads, slices of {:?}",
+        bench.slice
+    );
+    rounds.report(title, rows)
 }
 
-fn plain(
+fn filled(
     bench: &StoreBench,
     name: &str,
     synchronous: &str,
 ) -> Result<rusqlite::Connection, BenchError> {
-    let sqlite = rusqlite::Connection::open(bench.folder.join(name))?;
-    sqlite.execute_batch(&format!(
-        "PRAGMA journal_mode=WAL; PRAGMA synchronous={synchronous}; {CREATE};"
-    ))?;
-    sqlite.execute(FILL, [ROWS])?;
+    let sqlite = plain::create(&bench.folder.join(name), synchronous)?;
+    sqlite.execute_batch(&plain::fill())?;
     Ok(sqlite)
-}
-
-fn writes(bench: &StoreBench, sqlite: &rusqlite::Connection) -> Result<Slice, BenchError> {
-    let mut insert = sqlite.prepare_cached(INSERT)?;
-    let mut number = 0_i64;
-    measure(&*bench.env.clock, bench.slice, || {
-        number += 1;
-        insert.execute([number])?;
-        Ok(1)
-    })
-}
-
-fn reads(bench: &StoreBench, sqlite: &rusqlite::Connection) -> Result<Slice, BenchError> {
-    let mut select = sqlite.prepare_cached(SELECT)?;
-    let mut id = 1_i64;
-    measure(&*bench.env.clock, bench.slice, || {
-        // A full period over all rows, in an order that no cache foresees.
-        id = (id * 48_271 + 11) % ROWS;
-        let _text: String = select.query_row([id + 1], |row| row.get(0))?;
-        Ok(1)
-    })
 }
 
 /// SQLite on the page store.
@@ -199,7 +160,7 @@ impl Stored {
         };
         let writer = Connection::open(&store, &bench.env, kind)?;
         writer.sqlite().execute_batch(CREATE)?;
-        writer.sqlite().execute(FILL, [ROWS])?;
+        writer.sqlite().execute_batch(&plain::fill())?;
         finish(&store)?;
         let reader = Connection::open(&store, &bench.env, Kind::Reader)?;
         Ok(Self {
@@ -214,7 +175,7 @@ impl Stored {
         let mut number = 0_i64;
         measure(&*bench.env.clock, bench.slice, || {
             number += 1;
-            insert.execute([number])?;
+            insert.execute((number, TEXT))?;
             finish(&self.store)?;
             if self.store.checkpoint_due().image_bytes >= CHECKPOINT_BYTES {
                 checkpoint(&self.store)?;
@@ -265,13 +226,12 @@ mod tests {
             Err(BenchError::Unsteady { rounds: 3 }) => return, // a busy machine is told as one
             Err(error) => panic!("{error}"),
         };
-        assert_eq!(report.rounds + report.left_out, 3);
-        assert!(report.rows.iter().all(|row| row.per_second > 0.0));
+        assert_eq!(report.rounds + report.left_out.len(), 3);
+        assert!(report.rows.iter().all(|row| row.median > 0.0), "{report}");
         let text = report.to_string();
         assert!(
-            text.contains("page store") && text.contains(SYNCED),
+            text.contains("page store") && text.contains(plain::SYNCED),
             "{text}"
         );
-        assert_eq!(report.json()["rows"].as_array().unwrap().len(), 5);
     }
 }

@@ -3,6 +3,7 @@
 use crate::client::Target;
 use crate::node::{Mode, NodeArguments};
 use crate::shell::{Format, Level};
+use crate::span::Span;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -27,25 +28,27 @@ pub(crate) enum Command {
     Status(StatusArguments),
     /// Check a stopped node's data directory, or whether a cluster's replicas are equal
     Check(CheckArguments),
-    /// Measure a part of sqlrep on this machine
-    Bench(BenchArguments),
+    /// Measure sqlrep on this machine
+    #[command(subcommand)]
+    Bench(Bench),
 }
 
 /// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Part {
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Bench {
     /// The durable log, beside raw writes and syncs
-    Log,
+    Log(MeasureArguments),
     /// SQLite on the page store, beside plain SQLite
-    Store,
+    Store(MeasureArguments),
+    /// A node in one process without HTTP, beside plain SQLite
+    Embedded(MeasureArguments),
+    /// Three nodes over HTTP, beside raw writes and syncs and plain SQLite
+    Http(HttpArguments),
 }
 
-/// Flags of `sqlrep bench`.
+/// Flags of every `sqlrep bench`.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct BenchArguments {
-    /// What to measure
-    pub(crate) part: Part,
-
+pub(crate) struct MeasureArguments {
     /// Folder on the disk in question. Default: this one
     #[arg(
         long,
@@ -63,9 +66,50 @@ pub(crate) struct BenchArguments {
     #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=60_000), hide_default_value = true)]
     pub(crate) slice_ms: u64,
 
+    /// Each sync lasts at least this long, in us, ms or s, the baselines' too. Default: as long as it takes, and for
+    /// writes over HTTP each floor that a target names
+    #[arg(long, value_name = "TIME")]
+    pub(crate) sync_floor: Option<Span>,
+
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Flags of `sqlrep bench http`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct HttpArguments {
+    #[command(flatten)]
+    pub(crate) measure: MeasureArguments,
+
+    /// Measure these parts alone, separated by commas. Default: all
+    #[arg(long, value_name = "PART,…", value_delimiter = ',')]
+    pub(crate) only: Vec<HttpPart>,
+
+    /// Leaders to kill. Default: 20
+    #[arg(long, default_value_t = 20, value_parser = rounds, hide_default_value = true)]
+    pub(crate) kills: usize,
+
+    /// Size of the database that a node is restarted with, in MB. Default: 200
+    #[arg(long, value_name = "MB", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=100_000), hide_default_value = true)]
+    pub(crate) database_mb: u64,
+
+    /// How long it is loaded before, in s. Default: 60
+    #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400), hide_default_value = true)]
+    pub(crate) load_s: u64,
+}
+
+/// A part of `sqlrep bench http`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HttpPart {
+    /// One-row INSERTs of 1 and 64 clients
+    Writes,
+    /// Point SELECTs at each level
+    Reads,
+    /// kill -9 of the leader
+    Kills,
+    /// Restart with a large database
+    Restart,
 }
 
 fn rounds(text: &str) -> Result<usize, String> {

@@ -1,25 +1,37 @@
-//! `sqlrep bench`: measures a part of sqlrep on a folder's disk, beside what that disk and plain SQLite give.
+//! `sqlrep bench`: measures a part of sqlrep, or a cluster, on a folder's disk, beside what that disk and plain SQLite give.
 //!
-//! The folder that is measured on is a new one inside the one that is named, and is removed at the end.
+//! The folder that is measured on is a new one inside the one that is named, and is removed at the end. Tables are printed
+//! as they come, JSON as one list at the end. A missed target is a result, not a failure.
 
-use crate::arguments::{BenchArguments, Part};
+use crate::arguments::{Bench, HttpArguments, HttpPart, MeasureArguments};
 use crate::exit::Exit;
 use crate::terminal;
+use sqlrep_bench::embedded::{EmbeddedBench, embedded};
+use sqlrep_bench::http::{HttpBench, Part, http};
 use sqlrep_bench::log::{LogBench, log};
 use sqlrep_bench::store::{StoreBench, store};
-use sqlrep_bench::{BenchError, Report};
+use sqlrep_bench::{BenchError, Report, floored};
 use sqlrep_disk::RealDisk;
 use sqlrep_env::Env;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// Runs a measurement and prints its report.
-pub(crate) fn run(arguments: &BenchArguments) -> Exit {
-    let folder = match tempfile::Builder::new()
-        .prefix("sqlrep-bench-")
-        .tempdir_in(&arguments.dir)
-    {
+impl Bench {
+    fn measure(&self) -> &MeasureArguments {
+        match self {
+            Self::Log(measure) | Self::Store(measure) | Self::Embedded(measure) => measure,
+            Self::Http(http) => &http.measure,
+        }
+    }
+}
+
+/// Runs a measurement and prints its reports.
+pub(crate) fn run(bench: &Bench) -> Exit {
+    let arguments = bench.measure();
+    let folder = match folder(&arguments.dir) {
         Ok(folder) => folder,
         Err(error) => {
             terminal::error(format!(
@@ -29,19 +41,25 @@ pub(crate) fn run(arguments: &BenchArguments) -> Exit {
             return Exit::Usage;
         }
     };
-    let printed = measured(arguments, &folder).map(|report| {
-        let text = if arguments.json {
-            format!("{:#}\n", report.json())
-        } else {
-            report.to_string()
-        };
-        terminal::out(&text)
-    });
-    match printed {
-        Ok(Ok(())) => Exit::Ok,
-        Ok(Err(error)) => failed(error),
-        Err(error) => failed(error),
+    let mut printer = Printer {
+        json: arguments.json.then(Vec::new),
+        printed: Ok(()),
+    };
+    let measured = measured(bench, folder.path(), &mut |report| printer.take(&report));
+    let printed = printer.end();
+    match (measured, printed) {
+        (Ok(()), Ok(())) => Exit::Ok,
+        (Err(error), _) => failed(error),
+        (_, Err(error)) => failed(error),
     }
+}
+
+/// A path from the root, since nodes are told of it.
+fn folder(parent: &Path) -> io::Result<TempDir> {
+    let parent = parent.canonicalize()?;
+    tempfile::Builder::new()
+        .prefix("sqlrep-bench-")
+        .tempdir_in(parent)
 }
 
 fn failed(what: impl std::fmt::Display) -> Exit {
@@ -49,20 +67,92 @@ fn failed(what: impl std::fmt::Display) -> Exit {
     Exit::Failed
 }
 
-fn measured(arguments: &BenchArguments, folder: &TempDir) -> Result<Report, BenchError> {
-    let disk = Arc::new(RealDisk::open(folder.path())?);
+/// Where reports go.
+struct Printer {
+    /// For programs: all of them, at the end.
+    json: Option<Vec<serde_json::Value>>,
+    /// The first failure.
+    printed: io::Result<()>,
+}
+
+impl Printer {
+    fn take(&mut self, report: &Report) {
+        match &mut self.json {
+            Some(all) => all.push(report.json()),
+            None if self.printed.is_ok() => self.printed = terminal::out(&format!("{report}\n")),
+            None => {}
+        }
+    }
+
+    /// What was measured before a failure is printed too.
+    fn end(self) -> io::Result<()> {
+        match self.json {
+            Some(all) => terminal::out(&format!("{:#}\n", serde_json::Value::Array(all))),
+            None => self.printed,
+        }
+    }
+}
+
+fn measured(bench: &Bench, folder: &Path, told: &mut dyn FnMut(Report)) -> Result<(), BenchError> {
+    let arguments = bench.measure();
     let (env, rounds) = (Env::real(), arguments.rounds);
     let slice = Duration::from_millis(arguments.slice_ms);
-    match arguments.part {
-        Part::Log => log(LogBench {
+    let sync_floor = arguments.sync_floor.map(|span| span.0);
+    match bench {
+        Bench::Log(_) => {
+            let disk = floored(RealDisk::open(folder)?, sync_floor, &env);
+            told(log(LogBench {
+                rounds,
+                slice,
+                ..LogBench::new(disk, env)
+            })?);
+        }
+        Bench::Store(_) => {
+            let disk = Arc::new(RealDisk::open(folder)?);
+            told(store(&StoreBench {
+                rounds,
+                slice,
+                sync_floor,
+                ..StoreBench::new(disk, folder.to_owned(), env)
+            })?);
+        }
+        Bench::Embedded(_) => told(embedded(&EmbeddedBench {
+            folder: folder.to_owned(),
+            env,
             rounds,
             slice,
-            ..LogBench::new(disk, env)
-        }),
-        Part::Store => store(&StoreBench {
-            rounds,
-            slice,
-            ..StoreBench::new(disk, folder.path().to_owned(), env)
-        }),
+            sync_floor,
+        })?),
+        Bench::Http(http) => over_http(http, folder, told)?,
     }
+    Ok(())
+}
+
+fn over_http(
+    arguments: &HttpArguments,
+    folder: &Path,
+    told: &mut dyn FnMut(Report),
+) -> Result<(), BenchError> {
+    let program = std::env::current_exe().map_err(BenchError::Runtime)?;
+    let measure = &arguments.measure;
+    let bench = HttpBench {
+        rounds: measure.rounds,
+        slice: Duration::from_millis(measure.slice_ms),
+        sync_floor: measure.sync_floor.map(|span| span.0),
+        kills: arguments.kills,
+        database_bytes: arguments.database_mb * 1_000_000,
+        restart_load: Duration::from_secs(arguments.load_s),
+        ..HttpBench::new(program, folder.to_owned(), Env::real())
+    };
+    let all = [
+        (HttpPart::Writes, Part::Writes),
+        (HttpPart::Reads, Part::Reads),
+        (HttpPart::Kills, Part::Kills),
+        (HttpPart::Restart, Part::Restart),
+    ];
+    let wanted = |part| arguments.only.is_empty() || arguments.only.contains(&part);
+    for (_, part) in all.into_iter().filter(|(part, _)| wanted(*part)) {
+        http(&bench, part, told)?;
+    }
+    Ok(())
 }

@@ -6,6 +6,7 @@
 )]
 
 mod admission;
+mod bench;
 mod check;
 mod client;
 mod cluster;
