@@ -5,7 +5,7 @@
 
 use crate::raw::{DURABILITY, Probes, Raw, WRITE_BYTES};
 use crate::report::{Rounds, Row, Target};
-use crate::slice::{Slice, measure};
+use crate::slice::{Slice, measure, micros};
 use crate::{BenchError, Report};
 use sqlrep_core::{
     DirectoryId, Entry, EntryId, LogIndex, LogStore, NodeId, Payload, StorageError, Term, Vote,
@@ -55,6 +55,8 @@ impl LogBench {
 struct Round {
     raw: Probes,
     one: Slice,
+    /// What an entry took beside its sync while one was in flight.
+    beside_us: f64,
     many: Slice,
     /// Entries made durable by each sync while many were in flight.
     per_sync: f64,
@@ -71,7 +73,11 @@ pub fn log(bench: LogBench) -> Result<Report, BenchError> {
     let mut loaded = Loaded::new(&bench)?;
     let rounds = Rounds::run(bench.rounds, || {
         let first = raw.slice(&*clock, bench.slice)?;
+        let syncing = loaded.log.stats().total_sync;
         let one = loaded.slice(&bench, 1)?;
+        let syncing = loaded.log.stats().total_sync.saturating_sub(syncing);
+        let beside = one.took.saturating_sub(syncing);
+        let beside_us = micros(beside) / one.operations;
         let syncs = loaded.log.stats().syncs;
         let many = loaded.slice(&bench, bench.in_flight)?;
         let syncs = number(loaded.log.stats().syncs - syncs);
@@ -81,6 +87,7 @@ pub fn log(bench: LogBench) -> Result<Report, BenchError> {
         let round = Round {
             raw,
             one,
+            beside_us,
             many,
             per_sync,
         };
@@ -110,6 +117,9 @@ fn report(bench: &LogBench, rounds: Rounds<Round>) -> Report {
             round.one.per_second() / round.raw.per_second()
         })
         .target(Target::AtLeast(RAW_RATIO_MIN)),
+        row("log, 1 in flight: time beside the sync", "us", &|round| {
+            round.beside_us
+        }),
         row(&many(""), "/s", &|round| round.many.per_second()),
         row(&many(": entries per sync"), "", &|round| round.per_sync),
     ];

@@ -488,13 +488,20 @@ impl Front {
         self.evict();
     }
 
+    /// Whether a segment is to be made or removed.
+    pub(crate) fn has_file_work(&self) -> bool {
+        self.obsolete().is_some() || self.wanted().is_some()
+    }
+
     /// The oldest segment, if it may be removed: no entry in it counts, durably so.
+    fn obsolete(&self) -> Option<u64> {
+        let may = |number: &u64| self.cuts_pending == 0 && *number < self.synced_segment;
+        self.index.obsolete().filter(may)
+    }
+
+    /// Takes the oldest segment out, if it may be removed.
     pub(crate) fn take_obsolete(&mut self) -> Option<u64> {
-        if self.cuts_pending > 0 {
-            return None;
-        }
-        let obsolete = self.index.obsolete();
-        let number = obsolete.filter(|number| *number < self.synced_segment)?;
+        let number = self.obsolete()?;
         self.index.remove_segment(number);
         self.files.remove(&number);
         self.stats.segments_removed += 1;

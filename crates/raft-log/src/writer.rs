@@ -209,9 +209,15 @@ impl Writer {
     }
 
     fn complete(&self, ops: Vec<Op>) {
-        self.shared.front().complete(&ops);
-        self.shared.wake_files();
+        let files = {
+            let mut front = self.shared.front();
+            front.complete(&ops);
+            front.has_file_work()
+        };
         answer(ops, &Ok(()));
+        if files {
+            self.shared.wake_files();
+        }
     }
 }
 
