@@ -73,9 +73,9 @@ pub fn log(bench: LogBench) -> Result<Report, BenchError> {
     let mut loaded = Loaded::new(&bench)?;
     let rounds = Rounds::run(bench.rounds, || {
         let first = raw.slice(&*clock, bench.slice)?;
-        let syncing = loaded.log.stats().total_sync;
+        let syncing = loaded.log.sync_times().sum;
         let one = loaded.slice(&bench, 1)?;
-        let syncing = loaded.log.stats().total_sync.saturating_sub(syncing);
+        let syncing = loaded.log.sync_times().sum.saturating_sub(syncing);
         let beside = one.took.saturating_sub(syncing);
         let beside_us = micros(beside) / one.operations;
         let syncs = loaded.log.stats().syncs;

@@ -66,14 +66,14 @@
 #![forbid(unsafe_code)]
 
 mod error;
-mod overlay;
 mod floor;
+mod overlay;
 mod real;
 mod simulated;
 
 pub use error::{DiskError, Operation};
-pub use overlay::OverlayDisk;
 pub use floor::{SyncFloor, SyncFloorDisk};
+pub use overlay::OverlayDisk;
 pub use real::RealDisk;
 pub use simulated::{Fault, Loss, SimulatedDisk};
 
