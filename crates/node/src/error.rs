@@ -2,6 +2,8 @@
 
 use sqlrep_core::{MemberError, Retry, StorageError, TransportError};
 use sqlrep_disk::DiskError;
+use sqlrep_raft_log::LogError;
+use sqlrep_store::StoreError;
 use std::io;
 
 /// What an embedder or an operator is told. Each says what to do, or what was found where.
@@ -81,16 +83,45 @@ impl NodeError {
 
     /// Whether the machine said that this process may not.
     pub(crate) fn is_denied(&self) -> bool {
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
-        while let Some(error) = cause {
+        self.causes().any(|error| {
             let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
-            if let Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) = kind
-            {
-                return true;
-            }
-            cause = error.source();
-        }
-        false
+            matches!(
+                kind,
+                Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+            )
+        })
+    }
+
+    /// Whether files of the data directory are whole and not for this node: of another node, format or page size.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        self.causes().any(|error| {
+            let log = error.downcast_ref::<LogError>();
+            let store = error.downcast_ref::<StoreError>();
+            matches!(
+                log,
+                Some(LogError::Format { .. } | LogError::Foreign { .. })
+            ) || matches!(
+                store,
+                Some(StoreError::Format { .. } | StoreError::PageSize { .. })
+            )
+        })
+    }
+
+    /// Whether the machine failed to read or write a file of log or database.
+    #[must_use]
+    pub fn is_disk_failure(&self) -> bool {
+        self.causes().any(|error| {
+            let of_log = error.downcast_ref::<LogError>();
+            let of_store = error.downcast_ref::<StoreError>();
+            matches!(of_log, Some(LogError::Disk(DiskError::Io { .. })))
+                || matches!(of_store, Some(StoreError::Disk(DiskError::Io { .. })))
+        })
+    }
+
+    fn causes(&self) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+        let first: &(dyn std::error::Error + 'static) = self;
+        std::iter::successors(Some(first), |error| error.source())
     }
 
     /// Damage or a failure of the database.
@@ -125,5 +156,41 @@ impl Failure {
             StorageError::Corrupt { .. } => Self::Corrupt(error.to_string()),
             _ => Self::Disk(error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sqlrep_disk::Operation;
+
+    /// A log of another format ended a node with the code for corruption, and so did a disk that can't be read: a
+    /// supervisor called somebody to replace the disk of a healthy node.
+    #[test]
+    fn what_is_foreign_and_what_the_machine_failed_at_are_told_from_damage() {
+        let format = LogError::Format {
+            file: "log/1.seg".to_owned(),
+            found: 2,
+            known: 1,
+        };
+        let of_log = |source| NodeError::Log {
+            source: Box::new(source),
+        };
+        let error = of_log(format);
+        assert!(error.is_foreign() && !error.is_disk_failure());
+        let failed = || DiskError::from_io(Operation::Read, "f", io::ErrorKind::Other.into());
+        let error = of_log(LogError::Disk(failed()));
+        assert!(error.is_disk_failure() && !error.is_foreign());
+        let error = NodeError::database(StoreError::Disk(failed()));
+        assert!(error.is_disk_failure() && !error.is_denied());
+        let damaged = NodeError::database(StoreError::Corrupt {
+            file: "f".to_owned(),
+            offset: 0,
+            what: "x".to_owned(),
+        });
+        assert!(!damaged.is_disk_failure() && !damaged.is_foreign());
+        let denied = io::ErrorKind::PermissionDenied.into();
+        let denied = StoreError::Disk(DiskError::from_io(Operation::Open, "f", denied));
+        assert!(NodeError::database(denied).is_denied());
     }
 }

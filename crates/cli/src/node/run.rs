@@ -70,6 +70,8 @@ fn refused(error: &NodeError) -> Exit {
         NodeError::Listen { .. } => Exit::AddressInUse,
         NodeError::Disk(error) if error.is_final() => Exit::Disk,
         NodeError::Disk(_) => Exit::DirectoryRefused,
+        error if error.is_foreign() => Exit::DirectoryRefused,
+        error if error.is_disk_failure() => Exit::Disk,
         NodeError::Database { .. } | NodeError::Log { .. } | NodeError::Identity { .. } => {
             Exit::Corrupt
         }
