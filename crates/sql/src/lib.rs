@@ -39,6 +39,7 @@ mod reply;
 mod request;
 mod settings;
 mod step;
+mod vacuum;
 mod value;
 mod verdict;
 mod writer;

@@ -16,6 +16,7 @@ use crate::guard::{
 };
 use crate::pragma::Role;
 use crate::step::{self, Arguments, Full, Room, StepError};
+use crate::vacuum::is_vacuum;
 use crate::verdict::{self, Halt, refuse};
 use crate::{
     Outcome, Reply, Request, Shape, SqlError, SqlFailure, SqlSettings, Statement, Written,
@@ -611,11 +612,6 @@ struct Call<'a, 'p> {
     facts: &'a Facts,
     arguments: &'a mut Arguments<'p>,
     counters: &'a mut Counters,
-}
-
-/// VACUUM is the only statement that writes and asks the authorizer for nothing.
-fn is_vacuum(statement: &rusqlite::Statement<'_>, facts: &Facts) -> bool {
-    !facts.any && !step::reads(statement)
 }
 
 fn stands_alone(request: &Request) -> bool {

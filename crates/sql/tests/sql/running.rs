@@ -113,3 +113,30 @@ fn a_transaction_is_all_or_nothing() {
     assert_eq!(bed.write(&request).outcomes.len(), 3);
     assert_eq!(bed.text("SELECT count(*) FROM t"), "2");
 }
+
+/// What has nothing to do changes the schema as little as VACUUM, and isn't one: it runs beside others, in a transaction too.
+#[test]
+fn a_definition_that_finds_nothing_to_do_runs_anywhere() {
+    let mut bed = Bed::new();
+    bed.run("CREATE TABLE t(a)");
+    bed.run("CREATE INDEX i ON t(a)");
+    bed.run("CREATE VIEW v AS SELECT a FROM t");
+    for sql in [
+        "DROP TABLE IF EXISTS nowhere",
+        "DROP VIEW IF EXISTS nowhere",
+        "DROP INDEX IF EXISTS nowhere",
+        "DROP TRIGGER IF EXISTS nowhere",
+        "CREATE TABLE IF NOT EXISTS t(a)",
+        "CREATE INDEX IF NOT EXISTS i ON t(a)",
+        "CREATE VIEW IF NOT EXISTS v AS SELECT a FROM t",
+    ] {
+        let reply = bed.write(&transaction(&[sql, "INSERT INTO t VALUES (1)"]));
+        for outcome in &reply.outcomes {
+            assert!(matches!(outcome, Outcome::Written(_)), "{sql}: {outcome:?}");
+        }
+        // Compiled before, and without a transaction.
+        bed.run(sql);
+        bed.run(&format!("{sql}; INSERT INTO t VALUES (2)"));
+    }
+    assert_eq!(bed.text("SELECT count(*) FROM t"), "14");
+}
