@@ -1,8 +1,9 @@
-//! sqlrep's own checks, run by `cargo xtask tidy` and by CI.
+//! sqlrep's own checks, run by `cargo xtask tidy`, `cargo xtask clients` and by CI.
 //!
 //! What the compiler and clippy can't see: which crate may use which, where unsafe code may stand, that every
 //! module opens with its story, that every safety rule has its test, that documents name what exists, and
-//! which licences we ship. It reads files and `cargo metadata`; it changes nothing.
+//! which licences we ship. It reads files and `cargo metadata`; it changes
+//! nothing. `clients` runs what others wrote for rqlite.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::print_stdout,
@@ -10,6 +11,7 @@
     reason = "this is a program for a terminal"
 )]
 
+mod clients;
 mod docs;
 mod layers;
 mod licences;
@@ -24,9 +26,10 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["tidy"] => tidy(),
+        ["clients"] => clients::run(&Tree::read()),
         ["rules"] => rules::print(&Tree::read()),
         _ => {
-            eprintln!("usage: cargo xtask tidy | rules");
+            eprintln!("usage: cargo xtask clients | tidy | rules");
             ExitCode::from(2)
         }
     }
