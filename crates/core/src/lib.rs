@@ -24,6 +24,7 @@
 //! It doesn't do: execution, sockets, files, protocols of clients.
 #![forbid(unsafe_code)]
 
+mod answered;
 mod codec;
 pub mod conformance;
 mod entry;

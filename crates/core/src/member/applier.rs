@@ -207,8 +207,30 @@ impl<M: StateMachine> Applier<M> {
             body,
             skip: &skip,
         })?;
-        let mut keys = self.keys.clone();
-        match &applied {
+        let is_keyed = items.iter().any(|item| item.key.is_some());
+        let keys = is_keyed.then(|| self.recorded(&plan, items, &applied));
+        let told_by = keys.as_ref().unwrap_or(&self.keys);
+        let settled = match applied {
+            // Nobody else waits for these replies.
+            Applied::Replies(_) if origin != self.shared.in_flight.origin() => Settled::Part,
+            Applied::Replies(replies) => {
+                Settled::Told(self.told(plan, told_by, items, id, replies))
+            }
+            Applied::Accepted => Settled::Accepted,
+            Applied::Refused => Settled::Refused,
+            Applied::Part => Settled::Part,
+        };
+        let expired = |mut keys: Keys| {
+            keys.expire(id.index, limits);
+            keys
+        };
+        Ok((keys.map(expired), settled))
+    }
+
+    /// The keys behind an entry's requests, before any expire.
+    fn recorded(&self, plan: &Plan, items: &[Item], applied: &Applied<M::Reply>) -> Keys {
+        let (machine, mut keys) = (&self.shared.machine, self.keys.clone());
+        match applied {
             Applied::Replies(replies) => plan.record(&mut keys, items, |place, _| {
                 replies
                     .get(place)
@@ -217,17 +239,7 @@ impl<M: StateMachine> Applier<M> {
             Applied::Accepted => plan.record_executed(&mut keys, items),
             Applied::Refused | Applied::Part => {}
         }
-        let settled = match applied {
-            // Nobody else waits for these replies.
-            Applied::Replies(_) if origin != self.shared.in_flight.origin() => Settled::Part,
-            Applied::Replies(replies) => Settled::Told(self.told(plan, &keys, items, id, replies)),
-            Applied::Accepted => Settled::Accepted,
-            Applied::Refused => Settled::Refused,
-            Applied::Part => Settled::Part,
-        };
-        let is_keyed = items.iter().any(|item| item.key.is_some());
-        keys.expire(id.index, limits);
-        Ok((is_keyed.then_some(keys), settled))
+        keys
     }
 
     fn told(

@@ -15,6 +15,7 @@
 //! Invariant 2 (safety rule 16): out of service, no step is made and nothing is purged.
 
 use super::{Inner, Member};
+use crate::answered::answered;
 use crate::raft::entry_id;
 use crate::{
     CheckpointStep, EntryEnd, EntryId, LogIndex, MachineError, MemberError, Retry, StateMachine,
@@ -151,17 +152,15 @@ impl<M: StateMachine> Inner<M> {
         log_durable: EntryId,
         now: bool,
     ) -> Result<CheckpointStep, MemberError> {
-        let (sender, receiver) = oneshot::channel();
         let machine = self.shared.machine.clone();
-        let sent = worker.send(move |()| {
-            sender.send(machine.checkpoint_step(log_durable, now)).ok();
-        });
-        assert_eq!(sent, Ok(()), "one step at a time");
-        let ended = |_| MemberError::Stopped {
-            node: self.shared.node,
-            why: "the checkpoint worker ended".to_owned(),
-        };
-        let made = receiver.await.map_err(ended)?;
+        let made = answered(worker, move |()| machine.checkpoint_step(log_durable, now));
+        let made = made.await.map_err(|none| {
+            none.assert_ended("one step at a time");
+            MemberError::Stopped {
+                node: self.shared.node,
+                why: "the checkpoint worker ended".to_owned(),
+            }
+        })?;
         Ok(made.inspect_err(|error: &MachineError| match error.retry {
             Retry::Useless => self.shared.quarantine(error),
             _ => tracing::warn!(node = %self.shared.node, %error, "a checkpoint is tried again later"),

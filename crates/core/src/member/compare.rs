@@ -4,24 +4,16 @@
 //! from then on and judges itself (safety rule 31). Who doesn't answer, or keeps no checksum of that entry any more, is not
 //! known; all are asked again then, at a newer entry.
 
+use super::doubt::{ANSWER_MAX, ASK_AGAIN};
 use super::{Inner, Member};
 use crate::member::judge::Evidence;
-use crate::raft::node_id;
 use crate::{LogIndex, NodeId, StateMachine};
-use futures_util::future::join_all;
-use openraft::async_runtime::WatchReceiver;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// How often all are asked while somebody isn't known.
 const ROUNDS_MAX: u32 = 4;
-
-/// Pause between two rounds.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
-
-/// A member that doesn't answer within this time is asked again in the next round.
-const ANSWER_MAX: Duration = Duration::from_secs(3);
 
 /// One member's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,28 +74,26 @@ impl<M: StateMachine> Inner<M> {
         let index = self.shared.applied.borrow().map(|id| id.index);
         let own = index.and_then(|index| Some((index, self.own_evidence(index).checksum?)));
         let until = until.min(Instant::now() + ANSWER_MAX);
-        let ask = async |node| match own {
-            Some((index, own)) => self.asked(node, index, own, until).await,
-            None => index
-                .filter(|_| node == self.shared.node)
-                .map(|index| self.own_evidence(index)),
+        let answers = match own {
+            Some((index, own)) => self.all_asked(|_| true, index, own, until).await,
+            None => self.only_own(index),
         };
-        let nodes = self.everybody();
-        let answers = join_all(nodes.iter().map(|node| ask(*node))).await;
         let member = |(node, answer): (NodeId, Option<Evidence>)| ComparedMember {
             node,
             checksum: answer.and_then(|known| known.checksum),
             in_service: answer.map(|known| known.trusted),
         };
-        let members = nodes.into_iter().zip(answers).map(member).collect();
+        let members = answers.into_iter().map(member).collect();
         Comparison { index, members }
     }
 
-    fn everybody(&self) -> BTreeSet<NodeId> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let members = metrics.membership_config.membership();
-        members.nodes().map(|(id, _)| node_id(*id)).collect()
+    /// What is known where there is nothing to compare with: all members, and what this one says of itself.
+    fn only_own(&self, index: Option<LogIndex>) -> BTreeMap<NodeId, Option<Evidence>> {
+        let own = |node| index.filter(|_| node == self.shared.node);
+        let said = |node| own(node).map(|index| self.own_evidence(index));
+        let cluster = self.cluster_now();
+        let nodes = cluster.members.keys().copied();
+        nodes.map(|node| (node, said(node))).collect()
     }
 }
 

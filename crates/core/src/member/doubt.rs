@@ -10,25 +10,23 @@
 //! in doubt goes on as before, because as likely as not it is right; but it sends its state to nobody.
 
 use super::judge::{Case, Evidence, Verdict, judge};
-use super::{Inner, Member, Standing};
+use super::{ClusterMember, Inner, Member, Standing};
+use crate::answered::{NoAnswer, answered};
 use crate::member::client::{Answer, Ask};
-use crate::raft::node_id;
 use crate::{LogIndex, MachineError, NodeId, Retry, StateMachine};
 use futures_util::future::join_all;
-use openraft::async_runtime::WatchReceiver;
 use sqlrep_env::Actor;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// While a verdict is open, voters are asked again this often.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// While not all is known, members are asked again this often.
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// A voter that doesn't answer within this time is asked again later.
-const ANSWER_MAX: Duration = Duration::from_secs(3);
+/// A member that doesn't answer within this time is asked again later.
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(3);
 
 /// Who is asked waits this long for the entry.
 const APPLY_MAX: Duration = Duration::from_secs(2);
@@ -138,13 +136,9 @@ impl<M: StateMachine> Inner<M> {
         let machine = &self.shared.machine;
         let index = self.shared.applied.borrow().map(|id| id.index)?;
         let own = machine.checksum_at(index)?;
-        let voters = self.voters();
         let until = Instant::now() + ANSWER_MAX;
-        let asked = voters
-            .iter()
-            .map(|voter| self.asked(*voter, index, own, until));
-        let answers: BTreeMap<NodeId, Option<Evidence>> =
-            voters.iter().copied().zip(join_all(asked).await).collect();
+        let answers = self.all_asked(|member| member.voter, index, own, until);
+        let answers = answers.await;
         let leader = Standing::of(&self.raft).leader;
         let checksum = |evidence: &Option<Evidence>| evidence.and_then(|known| known.checksum);
         let case = Case {
@@ -172,29 +166,36 @@ impl<M: StateMachine> Inner<M> {
         })
     }
 
-    fn voters(&self) -> Vec<NodeId> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let members = metrics.membership_config.membership();
-        members.voter_ids().map(node_id).collect()
+    /// What the `wanted` members have at `index`, where this node has `own`; none of who doesn't answer.
+    pub(super) async fn all_asked(
+        &self,
+        wanted: impl Fn(&ClusterMember) -> bool,
+        index: LogIndex,
+        own: u64,
+        until: Instant,
+    ) -> BTreeMap<NodeId, Option<Evidence>> {
+        let cluster = self.cluster_now();
+        let wanted = cluster.members.iter().filter(|(_, member)| wanted(member));
+        let asked =
+            wanted.map(async |(node, _)| (*node, self.asked(*node, index, own, until).await));
+        join_all(asked).await.into_iter().collect()
     }
 
-    /// What `voter` has at `index`, where this node has `own`; none if it doesn't answer.
-    pub(super) async fn asked(
+    async fn asked(
         &self,
-        voter: NodeId,
+        node: NodeId,
         index: LogIndex,
         own: u64,
         until: Instant,
     ) -> Option<Evidence> {
-        if voter == self.shared.node {
+        if node == self.shared.node {
             return Some(self.own_evidence(index));
         }
         let ask = Ask::Compare {
             index,
             checksum: own,
         };
-        match self.call(voter, ask, until).await {
+        match self.call(node, ask, until).await {
             Ok(Answer::Compared(evidence)) => Some(evidence),
             _ => None,
         }
@@ -234,11 +235,6 @@ async fn on<T: Send + 'static>(
     worker: &Actor<()>,
     job: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
-    let (sender, receiver) = oneshot::channel();
-    let sent = worker.send(move |()| {
-        // The waiting side is gone only if the member has ended.
-        sender.send(job()).ok();
-    });
-    assert_eq!(sent, Ok(()), "one job at a time");
-    receiver.await.ok()
+    let ended = |none: NoAnswer| none.assert_ended("one job at a time");
+    answered(worker, move |()| job()).await.map_err(ended).ok()
 }

@@ -10,14 +10,18 @@
 //! Invariant 2: while an entry of a term is applied, no epoch of another term lives or begins (safety rule
 //! 24): `keep_only` bars them first, and returns when the last one is dropped.
 
+use crate::answered::{NoAnswer, answered};
 use crate::{Epoch, EpochId, Interrupt, StateMachine, Term};
 use bytes::Bytes;
 use sqlrep_env::{Actor, Env, QueueFull};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 /// Begin, run, end and the last job before the worker closes, each at most a few at a time.
 const JOBS_MAX: usize = 16;
+
+/// Why its queue is never full.
+const FEW_JOBS: &str = "each caller waits for its job, few at a time";
 
 /// The writer worker's value.
 type Writer<M> = Option<(EpochId, <M as StateMachine>::Epoch)>;
@@ -84,7 +88,6 @@ impl<M: StateMachine> Epochs<M> {
     /// Begins an epoch on the applied end. False if entries of another term are being applied, or another
     /// epoch lives: the caller looks again at who leads.
     pub(crate) async fn begin(&self, id: EpochId) -> bool {
-        let (sender, receiver) = oneshot::channel();
         let (machine, gate, alive) = (self.machine.clone(), self.gate.clone(), self.alive.clone());
         let lead = move |writer: &mut Writer<M>| {
             let begun = open(&gate, id);
@@ -95,10 +98,9 @@ impl<M: StateMachine> Epochs<M> {
                 *writer = Some((id, epoch));
                 led(&gate, interrupt);
             }
-            sender.send(begun).ok();
+            begun
         };
-        queued(self.writer.send(lead));
-        receiver.await.unwrap_or(false)
+        self.answered(lead).await.unwrap_or(false)
     }
 
     /// Runs `batch` in the epoch and seals it. None if the epoch has ended: nothing was run, the batch is
@@ -108,16 +110,21 @@ impl<M: StateMachine> Epochs<M> {
         id: EpochId,
         batch: Vec<(T, M::Request)>,
     ) -> Result<Ran<T, M::Reply>, Vec<(T, M::Request)>> {
-        let (sender, receiver) = oneshot::channel();
-        let run = move |writer: &mut Writer<M>| {
-            let ran = match writer {
-                Some((live, epoch)) if *live == id => Ok(run(epoch, batch)),
-                _ => Err(batch),
-            };
-            sender.send(ran).ok();
+        let run = move |writer: &mut Writer<M>| match writer {
+            Some((live, epoch)) if *live == id => Ok(run(epoch, batch)),
+            _ => Err(batch),
         };
-        queued(self.writer.send(run));
-        receiver.await.unwrap_or_else(|_| Err(Vec::new()))
+        let ran = self.answered(run).await;
+        ran.unwrap_or_else(|| Err(Vec::new()))
+    }
+
+    /// Runs `job` on the writer worker; none if that has ended.
+    async fn answered<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Writer<M>) -> T + Send + 'static,
+    ) -> Option<T> {
+        let ended = |none: NoAnswer| none.assert_ended(FEW_JOBS);
+        answered(&self.writer, job).await.map_err(ended).ok()
     }
 
     /// Ends the epoch `id` if it lives; returns when it is dropped.
@@ -176,7 +183,7 @@ impl<M: StateMachine> Epochs<M> {
 }
 
 fn queued(sent: Result<(), QueueFull>) {
-    assert_eq!(sent, Ok(()), "each caller waits for its job, few at a time");
+    assert_eq!(sent, Ok(()), "{FEW_JOBS}");
 }
 
 /// Registers the epoch, unless it may not begin.

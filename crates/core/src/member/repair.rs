@@ -16,6 +16,7 @@
 //! It doesn't choose who is wrong, nor sends anything on a node that is in doubt itself.
 
 use super::{Inner, Standing};
+use crate::answered::{NoAnswer, answered, called};
 use crate::member::client::{Answer, Ask};
 use crate::member::{Applier, Halt, Shared};
 use crate::raft::{one_leadership, send_repair};
@@ -27,7 +28,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 /// The pause before a leader is asked again, at first and at most.
@@ -41,6 +42,8 @@ const ARRIVE_MAX: Duration = Duration::from_secs(10);
 
 /// Bytes of entries read back at once.
 const READ_BYTES_MAX: usize = 4 << 20;
+
+const ENDED: &str = "the member has ended";
 
 /// The pages of a leader with another engine are taken over at most this often (safety rule 32).
 const ENGINE_AGAIN: Duration = Duration::from_secs(60);
@@ -193,18 +196,13 @@ impl<M: StateMachine> Repair<M> {
     }
 
     async fn read(&self, next: u64, end: u64) -> Result<VecDeque<Entry>, MachineError> {
-        let (sender, receiver) = oneshot::channel();
-        let done = Box::new(move |read| {
-            // The waiting side is gone only if the member has ended.
-            sender.send(read).ok();
-        });
         let range = LogIndex(next)..LogIndex(end);
-        self.shared.log.read(range, READ_BYTES_MAX, done);
+        let read = called(|done| self.shared.log.read(range, READ_BYTES_MAX, done));
         let failed = |error: StorageError| {
             let retry = error.retry();
             MachineError::new(error, retry)
         };
-        let read = receiver.await.map_err(|_| ended())?;
+        let read = read.await.map_err(|_| refused(ENDED.to_owned()))?;
         let entries = read.map_err(failed)?;
         assert!(!entries.is_empty(), "invariant 2: the log has what follows");
         Ok(entries.into())
@@ -214,18 +212,13 @@ impl<M: StateMachine> Repair<M> {
         &self,
         job: impl FnOnce(&mut Applier<M>) -> Result<T, MachineError> + Send + 'static,
     ) -> Result<T, MachineError> {
-        let (sender, receiver) = oneshot::channel();
-        let sent = self.worker.send(move |applier| {
-            // The waiting side is gone only if the member has ended.
-            sender.send(job(applier)).ok();
-        });
-        sent.map_err(|_| refused("the apply worker's queue is full".to_owned()))?;
-        receiver.await.map_err(|_| ended())?
+        answered(&self.worker, job).await.map_err(|none| {
+            refused(match none {
+                NoAnswer::QueueFull => "the apply worker's queue is full".to_owned(),
+                NoAnswer::Ended => ENDED.to_owned(),
+            })
+        })?
     }
-}
-
-fn ended() -> MachineError {
-    refused("the member has ended".to_owned())
 }
 
 impl<M: StateMachine> Inner<M> {

@@ -2,6 +2,7 @@
 
 use super::wire::{entry_in, entry_out};
 use super::{LogId, RaftEntry, RaftVote, TypeConfig, entry_id, log_id, vote_in, vote_out};
+use crate::answered::called;
 use crate::member::Tail;
 use crate::{Done, Entry, LogIndex, LogStore, StorageError};
 use openraft::OptionalSend;
@@ -10,7 +11,6 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
-use tokio::sync::oneshot;
 
 /// The log as openraft sees it. Clones share it.
 #[derive(Clone)]
@@ -42,12 +42,7 @@ impl LogAdapter {
 
 /// Calls `start` and waits for its `done`.
 async fn wait<T: Send + 'static>(start: impl FnOnce(Done<T>)) -> io::Result<T> {
-    let (sender, receiver) = oneshot::channel();
-    start(Box::new(move |result| {
-        // The waiting side is gone only if Raft has stopped.
-        sender.send(result).ok();
-    }));
-    match receiver.await {
+    match called(start).await {
         Ok(result) => result.map_err(into_io),
         Err(_) => Err(io::Error::other("the log's worker ended without an answer")),
     }

@@ -9,6 +9,7 @@
 use super::snapshot::Carrier;
 use super::wire::{entry_out, stored};
 use super::{LogId, Membership, SnapshotMeta, TypeConfig, log_id};
+use crate::answered::answered;
 use crate::codec::CodecError;
 use crate::member::{Applier, Halt, Shared, Side, Stuck};
 use crate::{
@@ -23,7 +24,6 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::oneshot;
 
 /// Entries handed to the apply worker at once.
 const CHUNK_ENTRIES: usize = 64;
@@ -52,14 +52,10 @@ impl<M: StateMachine> MachineAdapter<M> {
         &self,
         job: impl FnOnce(&mut Applier<M>) -> T + Send + 'static,
     ) -> io::Result<T> {
-        let (sender, receiver) = oneshot::channel();
-        let sent = self.worker.send(move |applier| {
-            // The waiting side is gone only if Raft has stopped.
-            sender.send(job(applier)).ok();
-        });
-        assert_eq!(sent, Ok(()), "openraft asks one thing at a time");
-        let ended = |_| io::Error::other("the apply worker has ended");
-        receiver.await.map_err(ended)
+        answered(&self.worker, job).await.map_err(|none| {
+            none.assert_ended("openraft asks one thing at a time, and one repair runs");
+            io::Error::other("the apply worker has ended")
+        })
     }
 
     /// Applies entries of one leadership.

@@ -11,6 +11,7 @@
 use super::network::{Client, unreachable};
 use super::wire::{Piece, Progress, leader_vote, snapshot_fits, stored};
 use super::{RaftVote, SnapshotMeta, TypeConfig, log_id, vote_in, vote_out};
+use crate::answered::answered;
 use crate::codec::{self, CodecError};
 use crate::member::{Repair, Shared, Side};
 use crate::raft::Raft;
@@ -25,7 +26,6 @@ use openraft::raft::SnapshotResponse;
 use sqlrep_env::Actor;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
 
 /// Chunks sent and not yet acknowledged.
 const WINDOW: u32 = 8;
@@ -72,12 +72,10 @@ impl<S: Send + 'static> Blocking<S> {
         &self,
         step: impl FnOnce(&mut S) -> T + Send + 'static,
     ) -> Result<T, TransferError> {
-        let (sender, receiver) = oneshot::channel();
-        let sent = self.0.send(move |state| {
-            sender.send(step(state)).ok();
-        });
-        assert_eq!(sent, Ok(()), "one step at a time");
-        receiver.await.map_err(|_| TransferError::Ended)
+        answered(&self.0, step).await.map_err(|none| {
+            none.assert_ended("one step at a time");
+            TransferError::Ended
+        })
     }
 }
 
