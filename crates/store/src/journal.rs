@@ -19,6 +19,7 @@
 //! | 56+n | k * (4 + page size) | page number and image, k times |
 //! | end | 8 | xxh3 over everything before |
 
+use crate::hashed::HashedFile;
 use crate::position::Record;
 use crate::{PageNumber, PageSize, Position, StoreError};
 use sqlrep_disk::File;
@@ -37,9 +38,7 @@ pub(crate) fn journal_page_bytes(size: PageSize) -> usize {
 
 /// Writes a journal from front to back.
 pub(crate) struct JournalWriter {
-    file: Arc<dyn File>,
-    hash: Xxh3,
-    at: u64,
+    file: HashedFile,
     /// Up to where it is synced.
     synced: u64,
 }
@@ -71,21 +70,9 @@ impl JournalWriter {
         );
         out.extend([0; 4]);
         out.extend(record);
-        let mut writer = Self {
-            file,
-            hash: Xxh3::new(),
-            at: 0,
-            synced: 0,
-        };
-        writer.write(&out)?;
-        Ok(writer)
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.file.write_at(self.at, bytes)?;
-        self.hash.update(bytes);
-        self.at += bytes.len() as u64;
-        Ok(())
+        let mut file = HashedFile::begin(file);
+        file.write(&out)?;
+        Ok(Self { file, synced: 0 })
     }
 
     /// Adds pages.
@@ -95,27 +82,28 @@ impl JournalWriter {
             out.extend(page.get().to_le_bytes());
             out.extend(image);
         }
-        self.write(&out)
+        self.file.write(&out)
     }
 
     /// Bytes that the next sync has to bring to disk, those of the end included.
     pub(crate) fn unsynced_bytes(&self) -> usize {
-        usize::try_from(self.at - self.synced).map_or(usize::MAX, |bytes| bytes + HASH_BYTES)
+        usize::try_from(self.file.bytes() - self.synced)
+            .map_or(usize::MAX, |bytes| bytes + HASH_BYTES)
     }
 
     /// Makes what it holds so far durable.
     pub(crate) fn sync(&mut self) -> Result<(), StoreError> {
         self.file.sync()?;
-        self.synced = self.at;
+        self.synced = self.file.bytes();
         Ok(())
     }
 
     /// Ends it, durably but for its name; answers its length in bytes.
     pub(crate) fn complete(mut self) -> Result<u64, StoreError> {
-        let hash = self.hash.digest();
-        self.write(&hash.to_le_bytes())?;
+        let hash = self.file.hash();
+        self.file.write(&hash.to_le_bytes())?;
         self.sync()?;
-        Ok(self.at)
+        Ok(self.file.bytes())
     }
 }
 

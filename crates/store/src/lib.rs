@@ -37,6 +37,7 @@ mod distrust;
 mod entry_end;
 mod error;
 mod generation;
+mod hashed;
 mod ids;
 mod inspect;
 mod install;

@@ -18,11 +18,12 @@
 
 use crate::StoreError;
 use crate::checkpoint::SLICE_BYTES_MAX;
+use crate::hashed::HashedFile;
 use bytes::{Bytes, BytesMut};
-use sqlrep_disk::{Disk, File, OpenMode};
+use sqlrep_disk::{Disk, OpenMode};
 use std::fmt;
 use std::sync::Arc;
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use xxhash_rust::xxh3::xxh3_64;
 
 const MAGIC: [u8; 8] = *b"SRKEYSTB";
 const FORMAT: u8 = 1;
@@ -124,11 +125,9 @@ fn path(folder: &str, index: u64) -> String {
 
 /// Writes a table's file from front to back.
 pub(crate) struct TableWriter {
-    file: Arc<dyn File>,
+    file: HashedFile,
     chunks: TableChunks,
     index: u64,
-    hash: Xxh3,
-    at: u64,
 }
 
 impl TableWriter {
@@ -141,24 +140,15 @@ impl TableWriter {
     ) -> Result<Self, StoreError> {
         let file = disk.open(&path(folder, index), OpenMode::New)?;
         let mut writer = Self {
-            file,
+            file: HashedFile::begin(file),
             chunks: table.chunks(),
             index,
-            hash: Xxh3::new(),
-            at: 0,
         };
         let mut head = [0; HEAD_BYTES];
         head[..8].copy_from_slice(&MAGIC);
         head[8] = FORMAT;
-        writer.write(&head)?;
+        writer.file.write(&head)?;
         Ok(writer)
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.file.write_at(self.at, bytes)?;
-        self.hash.update(bytes);
-        self.at += bytes.len() as u64;
-        Ok(())
     }
 
     /// Writes a slice and syncs it; answers the file once it is whole. Its name isn't durable yet.
@@ -169,12 +159,12 @@ impl TableWriter {
         {
             slice.extend(chunk);
         }
-        self.write(&slice)?;
+        self.file.write(&slice)?;
         self.file.sync()?;
         Ok((slice.len() < STEP_BYTES).then(|| TableFile {
             index: self.index,
-            bytes: self.at,
-            hash: self.hash.digest(),
+            bytes: self.file.bytes(),
+            hash: self.file.hash(),
         }))
     }
 }
