@@ -5,33 +5,17 @@
     reason = "a test says what went wrong by panicking"
 )]
 
-use sqlrep_core::memory::Switchboard;
-use sqlrep_core::{NodeId, ReadError, WriteError};
-use sqlrep_disk::{Disk, Fault, Loss, Operation, SimulatedDisk};
-use sqlrep_env::Env;
-use sqlrep_node::{Failure, Mode, Node, NodeOptions, Surroundings};
+mod lone;
+
+use lone::{start, value};
+use sqlrep_core::{ReadError, WriteError};
+use sqlrep_disk::{Fault, Loss, Operation, SimulatedDisk};
+use sqlrep_node::{Failure, Node};
 use sqlrep_service::QueryOptions;
-use sqlrep_sql::{Outcome, Parameter, Request, Statement, Value};
-use std::sync::Arc;
+use sqlrep_sql::{Parameter, Request, Statement, Value};
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
-
-async fn start(disk: &SimulatedDisk) -> Node {
-    let node = NodeId::new(1).unwrap();
-    let mut options = NodeOptions::new("node");
-    options.mode = Some(Mode::Statement);
-    options.node_id = Some(node);
-    options.raft_address = Switchboard::peer(node).raft;
-    options.surroundings = Some(Surroundings {
-        disk: Arc::new(disk.clone()) as Arc<dyn Disk>,
-        transport: Arc::new(Switchboard::default().plug(node)),
-        env: Env::real(),
-    });
-    let node = Box::pin(Node::start(options)).await.unwrap();
-    node.ready(LIMIT).await.unwrap();
-    node
-}
 
 /// Overwrites one row with a megabyte, so that the log grows and the database doesn't.
 async fn megabyte(node: &Node, number: u8) -> Result<(), WriteError> {
@@ -47,18 +31,13 @@ async fn megabyte(node: &Node, number: u8) -> Result<(), WriteError> {
 }
 
 async fn first_byte(node: &Node) -> Value {
-    let query = Request::query("SELECT hex(substr(x, 1, 1)) FROM t");
-    let answer = node.query(query, QueryOptions::linearizable()).await;
-    match answer.unwrap().reply.outcomes.remove(0) {
-        Outcome::Rows(mut rows) => rows.values.remove(0).remove(0),
-        other => panic!("{other:?}"),
-    }
+    value(node, "SELECT hex(substr(x, 1, 1)) FROM t").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_are_refused_reads_go_on_and_it_heals() {
     let disk = SimulatedDisk::new(1);
-    let node = start(&disk).await;
+    let node = start(&disk, &[]).await;
     let create = "CREATE TABLE t (id INTEGER PRIMARY KEY, x)";
     node.execute(Request::execute(create)).await.unwrap();
     disk.set_free_bytes(Some(0));
@@ -84,7 +63,7 @@ async fn writes_are_refused_reads_go_on_and_it_heals() {
     tokio::time::timeout(LIMIT, healed).await.unwrap();
     assert_eq!(first_byte(&node).await, Value::Text("AA".to_owned()));
     Box::pin(node.stop()).await;
-    let again = start(&disk).await;
+    let again = start(&disk, &[]).await;
     assert_eq!(first_byte(&again).await, Value::Text("AA".to_owned()));
     Box::pin(again.stop()).await;
 }
@@ -112,7 +91,7 @@ async fn until_failed(node: &Node) -> (u8, Failure) {
 async fn a_failed_sync_of_log_or_pages_ends_the_process_and_loses_nothing() {
     for folder in ["log/", "db/"] {
         let disk = SimulatedDisk::new(2);
-        let node = start(&disk).await;
+        let node = start(&disk, &[]).await;
         let create = "CREATE TABLE t (id INTEGER PRIMARY KEY, x)";
         node.execute(Request::execute(create)).await.unwrap();
         megabyte(&node, 0).await.unwrap();
@@ -122,7 +101,7 @@ async fn a_failed_sync_of_log_or_pages_ends_the_process_and_loses_nothing() {
         assert!(disk.injected() > 0);
         drop(node);
         let disk = disk.crash(Loss::Everything);
-        let again = start(&disk).await;
+        let again = start(&disk, &[]).await;
         let Value::Text(found) = first_byte(&again).await else {
             panic!("a digit pair");
         };
@@ -140,7 +119,7 @@ async fn a_failed_sync_of_log_or_pages_ends_the_process_and_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_page_takes_the_node_out_of_service() {
     let disk = SimulatedDisk::new(3);
-    let node = start(&disk).await;
+    let node = start(&disk, &[]).await;
     let create = "CREATE TABLE t (id INTEGER PRIMARY KEY, x)";
     let quiet = "CREATE TABLE quiet AS SELECT randomblob(100000) AS x";
     for sql in [create, quiet] {
@@ -154,7 +133,7 @@ async fn a_damaged_page_takes_the_node_out_of_service() {
     let files = disk.list_all();
     let database = files.iter().find(|path| path.ends_with("main.db")).unwrap();
     disk.flip(database, 4096 * 10 + 5, 1);
-    let node = start(&disk).await;
+    let node = start(&disk, &[]).await;
     let whole = Request::query("SELECT length(hex(x)) FROM quiet");
     let answer = node.query(whole, QueryOptions::linearizable()).await;
     assert_eq!(answer.unwrap_err(), ReadError::Quarantined);

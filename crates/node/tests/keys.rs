@@ -4,36 +4,14 @@
     reason = "a test says what went wrong by panicking"
 )]
 
-use sqlrep_core::memory::Switchboard;
-use sqlrep_core::{IdempotencyKey, NodeId, WriteError};
-use sqlrep_disk::{Disk, Loss, SimulatedDisk};
-use sqlrep_env::Env;
-use sqlrep_node::{Mode, Node, NodeOptions, Surroundings};
-use sqlrep_service::{Answer, QueryOptions};
+mod lone;
+
+use lone::{start, value};
+use sqlrep_core::{IdempotencyKey, WriteError};
+use sqlrep_disk::{Loss, SimulatedDisk};
+use sqlrep_node::Node;
+use sqlrep_service::Answer;
 use sqlrep_sql::{Outcome, Request, Value};
-use std::sync::Arc;
-use std::time::Duration;
-
-const LIMIT: Duration = Duration::from_secs(60);
-
-async fn start(disk: &SimulatedDisk, settings: &[(&str, &str)]) -> Node {
-    let node = NodeId::new(1).unwrap();
-    let mut options = NodeOptions::new("node");
-    options.mode = Some(Mode::Statement);
-    options.raft_address = Switchboard::peer(node).raft;
-    for (name, value) in settings {
-        let (name, value) = ((*name).to_owned(), (*value).to_owned());
-        options.cluster_settings.insert(name, value);
-    }
-    options.surroundings = Some(Surroundings {
-        disk: Arc::new(disk.clone()) as Arc<dyn Disk>,
-        transport: Arc::new(Switchboard::default().plug(node)),
-        env: Env::real(),
-    });
-    let node = Box::pin(Node::start(options)).await.unwrap();
-    node.ready(LIMIT).await.unwrap();
-    node
-}
 
 async fn once(node: &Node, key: &str, sql: &str) -> Result<Answer, WriteError> {
     let key = IdempotencyKey::new(key).unwrap();
@@ -41,12 +19,7 @@ async fn once(node: &Node, key: &str, sql: &str) -> Result<Answer, WriteError> {
 }
 
 async fn count(node: &Node) -> Value {
-    let query = Request::query("SELECT count(*) FROM t");
-    let answer = node.query(query, QueryOptions::linearizable()).await;
-    match answer.unwrap().reply.outcomes.remove(0) {
-        Outcome::Rows(mut rows) => rows.values.remove(0).remove(0),
-        other => panic!("{other:?}"),
-    }
+    value(node, "SELECT count(*) FROM t").await
 }
 
 /// Rule 29: counts, rowids and errors come again; rows don't, and the retry learns where they were made. A crash changes nothing.

@@ -1,6 +1,6 @@
 //! A disk that needs 100 ms for each sync, under a storm of writes: reads answer, heartbeats are heard, nobody is elected.
 
-use super::{World, rows};
+use crate::world::{World, rows, simulated};
 use sqlrep_core::{ReadBound, ReadLevel, Term, WriteError};
 use sqlrep_node::Node;
 use sqlrep_service::QueryOptions;
@@ -77,7 +77,7 @@ async fn reader(node: Arc<Node>, over: Arc<AtomicBool>) -> (usize, Duration) {
 async fn storm() {
     let mut world = World::begin(21);
     (world.cost, world.queue_requests_max) = (cost, 40);
-    let nodes: Vec<_> = world.start().await.into_iter().map(Arc::new).collect();
+    let nodes: Vec<_> = world.ready().await.into_iter().map(Arc::new).collect();
     let create = Request::execute("CREATE TABLE t (id INTEGER)");
     Box::pin(nodes[0].execute(create)).await.unwrap();
     let (before, told) = (terms(&nodes), Arc::<Mutex<Told>>::default());
@@ -102,7 +102,9 @@ async fn storm() {
     let told = std::mem::take(&mut *told.lock().unwrap());
     assert!(told.done.len() > 20 && told.refused.len() > 20);
     for node in &nodes {
-        let found = rows(node, "SELECT id FROM t").await;
+        let found = rows(node, "SELECT id FROM t", ReadLevel::Linearizable)
+            .await
+            .unwrap();
         assert_eq!(found.len(), told.done.len(), "once each, and no other");
         let expected = |id: &usize| vec![Value::Integer(i64::try_from(*id).unwrap())];
         let found: BTreeSet<String> = found.iter().map(|row| format!("{row:?}")).collect();
@@ -113,5 +115,5 @@ async fn storm() {
 
 #[test]
 fn a_disk_that_syncs_in_100_ms_leaves_reads_and_heartbeats_alive() {
-    super::paused(storm());
+    simulated(storm);
 }

@@ -1,4 +1,4 @@
-//! Three whole nodes on simulated disks, network and time, on one thread.
+//! Whole nodes on simulated disks, network and time, on one thread.
 
 use crate::paused::Paused;
 use sqlrep_core::memory::Switchboard;
@@ -24,8 +24,11 @@ fn cost(_: &'static str) -> Duration {
 pub(crate) struct World {
     seed: u64,
     pub(crate) board: Switchboard,
-    timer: Arc<Paused>,
+    pub(crate) timer: Arc<Paused>,
     pub(crate) disks: Vec<SimulatedDisk>,
+    /// What a turn of a worker costs.
+    pub(crate) cost: fn(&'static str) -> Duration,
+    pub(crate) queue_requests_max: usize,
     runs: u64,
 }
 
@@ -42,6 +45,8 @@ impl World {
             board: Switchboard::default(),
             timer: Paused::begin(),
             disks: (1..=size).map(disk).collect(),
+            cost,
+            queue_requests_max: 1000,
             runs: 0,
         }
     }
@@ -50,6 +55,15 @@ impl World {
         let mut nodes = Vec::new();
         for at in 0..self.disks.len() {
             nodes.push(self.start_one(at).await.unwrap());
+        }
+        nodes
+    }
+
+    /// Starts all nodes, and waits until they serve.
+    pub(crate) async fn ready(&mut self) -> Vec<Node> {
+        let nodes = self.start().await;
+        for node in &nodes {
+            Box::pin(node.ready(LIMIT)).await.unwrap();
         }
         nodes
     }
@@ -67,10 +81,11 @@ impl World {
         options.raft_address = address(id);
         options.join = (1..=size).map(address).collect();
         options.bootstrap_expect = Some(u32::try_from(size).unwrap());
+        options.queue_requests_max = self.queue_requests_max;
         options.surroundings = Some(Surroundings {
             disk: Arc::new(self.disks[at].clone()) as Arc<dyn Disk>,
             transport: Arc::new(self.board.plug(node)),
-            env: Env::simulated(self.seed * 1000 + self.runs, timer, cost),
+            env: Env::simulated(self.seed * 1000 + self.runs, timer, self.cost),
         });
         Box::pin(Node::start(options)).await
     }
@@ -82,10 +97,7 @@ impl World {
 
     /// A cluster with so many rows in it, stopped.
     pub(crate) async fn filled(&mut self, rows: i64) {
-        let nodes = self.start().await;
-        for node in &nodes {
-            Box::pin(node.ready(LIMIT)).await.unwrap();
-        }
+        let nodes = self.ready().await;
         write(
             &nodes[0],
             "CREATE TABLE t (id INTEGER PRIMARY KEY, text)".to_owned(),
@@ -118,11 +130,11 @@ pub(crate) async fn rows(node: &Node, sql: &str, level: ReadLevel) -> Option<Vec
     }
 }
 
-pub(crate) fn simulated(story: impl AsyncFnOnce()) {
+pub(crate) fn simulated<T>(story: impl AsyncFnOnce() -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .unwrap();
-    runtime.block_on(Box::pin(story()));
+    runtime.block_on(Box::pin(story()))
 }

@@ -2,7 +2,7 @@
 //!
 //! Three whole nodes on simulated disks, network and time. What is wrong is put into a data directory while its node is
 //! stopped, so that the product has no part in it.
-use crate::world::{LIMIT, World, rows, simulated, write};
+use crate::world::{World, rows, simulated, write};
 use sqlrep_core::{NodeId, ReadLevel};
 use sqlrep_disk::{Disk, OpenMode, SimulatedDisk};
 use sqlrep_node::Node;
@@ -158,10 +158,7 @@ fn a_node_that_differs_is_found_and_repaired() {
             let mut world = World::begin(11);
             world.filled(ROWS).await;
             alter(&world.disks[sick]);
-            let nodes = world.start().await;
-            for node in &nodes {
-                Box::pin(node.ready(LIMIT)).await.unwrap();
-            }
+            let nodes = world.ready().await;
             led_by(&world, &nodes, leader).await;
             // Its own checksum travels with the entry behind it.
             for id in [-1, -2] {
@@ -185,10 +182,7 @@ fn a_node_with_a_rotten_page_is_repaired() {
             let mut world = World::begin(12);
             world.filled(ROWS).await;
             rot(&world.disks[sick]);
-            let nodes = world.start().await;
-            for node in &nodes {
-                Box::pin(node.ready(LIMIT)).await.unwrap();
-            }
+            let nodes = world.ready().await;
             let all = "SELECT count(*), count(text) FROM t";
             assert_eq!(rows(&nodes[sick], all, ReadLevel::None).await, None);
             healed(&nodes, sick).await;
@@ -205,10 +199,7 @@ fn what_a_node_was_found_guilty_of_outlives_it() {
         world.filled(ROWS).await;
         let sick = 1;
         rot(&world.disks[sick]);
-        let nodes = world.start().await;
-        for node in &nodes {
-            Box::pin(node.ready(LIMIT)).await.unwrap();
-        }
+        let nodes = world.ready().await;
         for id in 1..=3u64 {
             world.board.isolate(NodeId::new(id).unwrap());
         }
