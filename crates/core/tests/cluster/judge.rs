@@ -4,16 +4,6 @@ use super::*;
 use sqlrep_core::Mismatch;
 use std::sync::atomic::Ordering;
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..6000 {
-        if holds() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("after 60 s: not {what}");
-}
-
 /// The node's next entry says that the log records another checksum than it has.
 fn doubts(node: &Node) {
     let index = node.member.status().applied.unwrap().index;

@@ -12,6 +12,7 @@ mod genesis;
 mod judge;
 mod keys;
 mod list;
+mod log;
 mod membership;
 mod pacing;
 mod quarantine;
@@ -23,11 +24,12 @@ mod writes;
 use async_trait::async_trait;
 use bytes::Bytes;
 use list::{Ask, List, Style};
+use log::WatchedLog;
 use sqlrep_core::memory::{MemoryLog, Switchboard};
 use sqlrep_core::{
-    ClusterId, DirectoryId, Genesis, IdempotencyKey, KeyLimits, LogIndex, LogStore, Member,
-    MemberError, NodeId, Parts, Peer, PeerService, ReadBound, ReadError, ReadLevel, Retry, Route,
-    Settings, WriteError, Written,
+    ClusterId, DirectoryId, Genesis, IdempotencyKey, KeyLimits, LogIndex, Member, MemberError,
+    NodeId, Parts, Peer, PeerService, ReadBound, ReadError, ReadLevel, Retry, Route, Settings,
+    WriteError, Written,
 };
 use sqlrep_env::Env;
 use std::collections::BTreeMap;
@@ -150,10 +152,10 @@ impl Cluster {
     }
 
     /// A member on a log of the caller's; what it holds in memory isn't shown.
-    pub(crate) async fn start_breaking(&mut self, id: u64, log: Arc<dyn LogStore>) {
+    pub(crate) async fn start_watched(&mut self, id: u64, log: &WatchedLog) {
         let machine = Arc::new(List::new(self.style));
         let parts = Parts {
-            log,
+            log: Arc::new(log.clone()),
             ..self.parts(id, machine.clone(), MemoryLog::default())
         };
         let member = Member::start(parts).await.unwrap();
@@ -229,4 +231,15 @@ impl Node {
     pub(crate) async fn show(&self) -> Result<Written<String>, WriteError> {
         self.member.write(Ask::Show, Route::Here, 5 * SECOND).await
     }
+}
+
+/// Waits, in simulated time, until something holds.
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..2000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("after 20 s: not {what}");
 }

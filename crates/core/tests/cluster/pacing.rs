@@ -1,71 +1,22 @@
 //! Steps of a checkpoint beside a log that syncs.
 
 use super::*;
-use sqlrep_core::{Done, Entry, EntryId, LogIndex, LogState, Vote};
-use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::time::Instant;
 
 const PATIENCE: Duration = Duration::from_millis(20);
 const STEPS: u64 = 10;
 
-/// A log in memory that says that it syncs for so many looks more.
-struct Syncing {
-    log: MemoryLog,
-    looks: Arc<AtomicU64>,
-}
-
-impl LogStore for Syncing {
-    fn state(&self) -> LogState {
-        self.log.state()
-    }
-    fn read(&self, range: Range<LogIndex>, bytes_max: usize, done: Done<Vec<Entry>>) {
-        self.log.read(range, bytes_max, done);
-    }
-    fn append(&self, entries: Vec<Entry>, done: Done<()>) {
-        self.log.append(entries, done);
-    }
-    fn save_vote(&self, vote: Vote, done: Done<()>) {
-        self.log.save_vote(vote, done);
-    }
-    fn truncate_after(&self, last: Option<EntryId>, done: Done<()>) {
-        self.log.truncate_after(last, done);
-    }
-    fn purge(&self, upto: EntryId, done: Done<()>) {
-        self.log.purge(upto, done);
-    }
-    fn save_committed(&self, committed: Option<EntryId>) {
-        self.log.save_committed(committed);
-    }
-    fn set_floor(&self, floor: Option<LogIndex>) {
-        self.log.set_floor(floor);
-    }
-    fn durable(&self) -> Option<EntryId> {
-        self.log.durable()
-    }
-    fn is_syncing(&self) -> bool {
-        let fewer = |looks: u64| looks.checked_sub(1);
-        let looked = self
-            .looks
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, fewer);
-        looked.is_ok()
-    }
-}
-
 /// A member on its own whose checkpoints take [`STEPS`] steps before the last, and the looks that its log answers.
 async fn alone(patience: Duration) -> (Cluster, Arc<AtomicU64>) {
     let mut cluster = Cluster::unformed(0, Style::Late, quiet_rounds(), 1).await;
-    let looks = Arc::new(AtomicU64::new(0));
-    let log = Syncing {
-        log: MemoryLog::default(),
-        looks: looks.clone(),
-    };
-    cluster.start_breaking(1, Arc::new(log)).await;
+    let log = WatchedLog::default();
+    cluster.start_watched(1, &log).await;
     cluster.bootstrap(1).await;
     let node = cluster.leader().await;
     node.push("a").await.unwrap();
     *node.machine.slices.lock().unwrap() = (STEPS, patience);
-    (cluster, looks)
+    (cluster, log.looks)
 }
 
 /// No rounds but those that are asked for.

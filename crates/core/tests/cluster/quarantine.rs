@@ -1,20 +1,8 @@
 //! A member that doesn't trust its own state, and one whose log has failed.
 
 use super::*;
-use sqlrep_core::{Done, Entry, EntryId, LogIndex, LogState, LogStore, StorageError, Term, Vote};
-use std::io;
-use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..2000 {
-        if holds() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("after 20 s: not {what}");
-}
+use sqlrep_core::Term;
+use std::sync::atomic::Ordering;
 
 fn settings() -> Settings {
     let mut settings = Settings::default();
@@ -127,72 +115,16 @@ async fn back_in_service(cluster: &Cluster, sick: &Node) {
     sick.push("led").await.unwrap();
 }
 
-/// A log in memory that breaks.
-struct Breaking {
-    log: MemoryLog,
-    broken: Arc<AtomicBool>,
-}
-
-impl Breaking {
-    fn result(&self) -> Result<(), StorageError> {
-        if self.broken.load(Ordering::Acquire) {
-            let source = Arc::new(io::Error::other("injected"));
-            return Err(StorageError::Failed { source });
-        }
-        Ok(())
-    }
-}
-
-impl LogStore for Breaking {
-    fn state(&self) -> LogState {
-        self.log.state()
-    }
-    fn read(&self, range: Range<LogIndex>, bytes_max: usize, done: Done<Vec<Entry>>) {
-        self.log.read(range, bytes_max, done);
-    }
-    fn append(&self, entries: Vec<Entry>, done: Done<()>) {
-        match self.result() {
-            Ok(()) => self.log.append(entries, done),
-            Err(error) => done(Err(error)),
-        }
-    }
-    fn save_vote(&self, vote: Vote, done: Done<()>) {
-        match self.result() {
-            Ok(()) => self.log.save_vote(vote, done),
-            Err(error) => done(Err(error)),
-        }
-    }
-    fn truncate_after(&self, last: Option<EntryId>, done: Done<()>) {
-        self.log.truncate_after(last, done);
-    }
-    fn purge(&self, upto: EntryId, done: Done<()>) {
-        self.log.purge(upto, done);
-    }
-    fn save_committed(&self, committed: Option<EntryId>) {
-        self.log.save_committed(committed);
-    }
-    fn set_floor(&self, floor: Option<LogIndex>) {
-        self.log.set_floor(floor);
-    }
-    fn durable(&self) -> Option<EntryId> {
-        self.log.durable()
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_log_that_fails_for_good_ends_the_member_and_says_so() {
     let mut cluster = Cluster::unformed(0, Style::Late, Settings::default(), 1).await;
-    let broken = Arc::new(AtomicBool::new(false));
-    let log = Breaking {
-        log: MemoryLog::default(),
-        broken: broken.clone(),
-    };
-    cluster.start_breaking(1, Arc::new(log)).await;
+    let log = WatchedLog::default();
+    cluster.start_watched(1, &log).await;
     cluster.bootstrap(1).await;
     let member = cluster.leader().await.member.clone();
     let waiting = tokio::time::timeout(60 * SECOND, member.failed()).await;
     assert!(waiting.is_err(), "it works");
-    broken.store(true, Ordering::Release);
+    log.broken.store(true, Ordering::Release);
     let (failed, written) = tokio::join!(member.failed(), cluster.nodes[0].push("a"));
     assert!(failed.to_string().contains("injected"), "{failed}");
     written.unwrap_err();
