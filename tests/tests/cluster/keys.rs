@@ -2,6 +2,7 @@
 
 use crate::client::{Answer, Client};
 use crate::cluster::Cluster;
+use crate::load::writers;
 use crate::waiting::{pause, until};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -53,26 +54,17 @@ impl Insisting {
             Arc::new(AtomicBool::new(false)),
             Arc::<AtomicU64>::default(),
         );
-        let (replayed, next) = (Arc::<AtomicU64>::default(), Arc::new(AtomicU64::new(1)));
+        let replayed = Arc::<AtomicU64>::default();
         let nodes = cluster.nodes.iter();
         let clients: Vec<Client> = nodes.map(|node| node.within(PATIENCE)).collect();
-        let writers = (0..4).map(|from| {
-            let (stop, written, next) = (stop.clone(), written.clone(), next.clone());
-            let (replayed, clients) = (replayed.clone(), clients.clone());
-            #[allow(
-                clippy::disallowed_methods,
-                reason = "clients of a test are threads of their own"
-            )]
-            std::thread::spawn(move || {
-                while !stop.load(Ordering::Acquire) {
-                    let id = next.fetch_add(1, Ordering::Relaxed);
-                    let again = insist(&clients, id, from);
-                    replayed.fetch_add(u64::from(again), Ordering::Relaxed);
-                    written.fetch_add(1, Ordering::Release);
-                }
-            })
+        let writers = writers(4, &stop, {
+            let (written, replayed) = (written.clone(), replayed.clone());
+            move |from, id| {
+                let again = insist(&clients, id, from);
+                replayed.fetch_add(u64::from(again), Ordering::Relaxed);
+                written.fetch_add(1, Ordering::Release);
+            }
         });
-        let writers = writers.collect();
         Self {
             stop,
             written,

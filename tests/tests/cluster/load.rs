@@ -26,28 +26,39 @@ pub(crate) struct Load {
     writers: Vec<JoinHandle<()>>,
 }
 
+/// Threads that each call `each` with their number and the next id, from 1 on, until they are to stop.
+pub(crate) fn writers(
+    count: usize,
+    stop: &Arc<AtomicBool>,
+    each: impl Fn(usize, u64) + Clone + Send + 'static,
+) -> Vec<JoinHandle<()>> {
+    let next = Arc::new(AtomicU64::new(1));
+    let writer = |from| {
+        let (stop, next, each) = (stop.clone(), next.clone(), each.clone());
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "clients of a test are threads of their own"
+        )]
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Acquire) {
+                each(from, next.fetch_add(1, Ordering::Relaxed));
+            }
+        })
+    };
+    (0..count).map(writer).collect()
+}
+
 impl Load {
     /// One writer per node and two on the first.
     pub(crate) fn start(cluster: &Cluster) -> Self {
         let (stop, told) = (Arc::new(AtomicBool::new(false)), Arc::default());
-        let (acknowledged, next) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(1)));
-        let clients = cluster.nodes.iter().chain([&cluster.nodes[0]]);
-        let writers = clients.map(|node| {
-            let client = node.client.within(PATIENCE);
-            let (stop, told, next) = (stop.clone(), Arc::clone(&told), next.clone());
-            let acknowledged = acknowledged.clone();
-            #[allow(
-                clippy::disallowed_methods,
-                reason = "clients of a test are threads of their own"
-            )]
-            std::thread::spawn(move || {
-                while !stop.load(Ordering::Acquire) {
-                    let id = next.fetch_add(1, Ordering::Relaxed);
-                    note(&told, &acknowledged, id, write(&client, id));
-                }
-            })
+        let acknowledged = Arc::new(AtomicU64::new(0));
+        let nodes = cluster.nodes.iter().chain([&cluster.nodes[0]]);
+        let clients: Vec<Client> = nodes.map(|node| node.client.within(PATIENCE)).collect();
+        let writers = writers(clients.len(), &stop, {
+            let (told, acknowledged) = (Arc::clone(&told), acknowledged.clone());
+            move |from, id| note(&told, &acknowledged, id, write(&clients[from], id))
         });
-        let writers = writers.collect();
         Self {
             stop,
             told,
