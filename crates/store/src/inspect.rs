@@ -10,6 +10,7 @@ use crate::position::{self, Record};
 use crate::slots::{SlotKind, Slots};
 use crate::{
     Checksum, Options, PageCount, PageNumber, PageSize, Position, StoreError, distrust, page_hash,
+    table,
 };
 use sqlrep_disk::{Disk, DiskError, File, OpenMode};
 use std::sync::Arc;
@@ -86,6 +87,9 @@ impl Inspection {
             }
             _ => Vec::new(),
         };
+        if let Err(error) = table::read(disk, &at, record.table) {
+            self.errors.push(error);
+        }
         if let Some(base) = base {
             self.compare(&record, &*base, &hashes)?;
         }
@@ -188,10 +192,11 @@ fn raw_sums(record: &Record, file: &dyn File) -> Result<Vec<u64>, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Change, Finish, Image, Side, Store};
+    use crate::{Change, Finish, Image, Side, Store, Table};
+    use bytes::Bytes;
     use sqlrep_disk::{OverlayDisk, SimulatedDisk};
 
-    /// Five pages at entry 1, checkpointed.
+    /// Five pages and a table of keys at entry 1, checkpointed.
     fn filled() -> SimulatedDisk {
         let disk = SimulatedDisk::new(1);
         let store = Store::open(Options::new(Arc::new(disk.clone()))).unwrap();
@@ -199,7 +204,11 @@ mod tests {
         let pages = crate::generation::numbers(1, 5).map(|page| (page, image(page.get())));
         let (pages, count) = (pages.collect(), PageCount(5));
         let version = store.publish(Change { pages, count }).unwrap();
-        let (position, side) = (Position { term: 1, index: 1 }, Side::default());
+        let position = Position { term: 1, index: 1 };
+        let side = Side {
+            table: Table::of(Bytes::from_static(b"keys")),
+            ..Side::default()
+        };
         let anchor = true;
         store
             .finish(Finish {
@@ -249,6 +258,18 @@ mod tests {
         let found = look(&disk);
         assert!(found.whole);
         assert_eq!(told(&found), ["db/1/main.sums doesn't exist"]);
+    }
+
+    /// A node with keys whose file was damaged didn't start, and a look at it ended in an error instead of a finding.
+    #[test]
+    fn a_damaged_table_of_keys_is_named_beside_whole_pages() {
+        let disk = filled();
+        disk.flip("db/1/main.keys.1", 17, 1);
+        let found = look(&disk);
+        assert!(found.whole && found.damaged.is_empty());
+        assert!(told(&found)[0].contains("main.keys.1"), "{found:?}");
+        disk.remove("db/1/main.keys.1").unwrap();
+        assert_eq!(told(&look(&disk)), ["db/1/main.keys.1 doesn't exist"]);
     }
 
     #[test]
