@@ -189,7 +189,9 @@ impl Run {
         let budget = Budget::install(sqlite, settings.steps_max)?;
         let marks = Arc::new(Marks::default());
         let own = marks.clone();
-        sqlite.update_hook(Some(move |_, _: &str, _: &str, rowid| own.note(rowid)))?;
+        sqlite.update_hook(Some(move |action, _: &str, _: &str, rowid| {
+            own.note(action, rowid)
+        }))?;
         guard.install(sqlite)?;
         Ok(Self {
             guard,
@@ -489,8 +491,8 @@ impl Run {
         call: &mut Call<'_, '_>,
     ) -> Result<(Outcome, Counters), Halt> {
         let connection = call.connection;
-        self.marks.clear();
         let rowid = connection.last_insert_rowid();
+        self.marks.begin(rowid);
         let began = self.clock.now();
         self.guard.run(is_vacuum(statement, call.facts));
         self.budget.begin(statement);
@@ -569,7 +571,7 @@ impl Run {
         let connection = call.connection;
         let mut counters = *call.counters;
         let rowid = connection.last_insert_rowid();
-        if rowid != rowid_before || (rowid == 0 && self.marks.rowid_zero()) {
+        if rowid != rowid_before || self.marks.inserted_again() {
             counters.last_insert_id = rowid;
         }
         if call.facts.changes_rows && !call.facts.changes_schema {

@@ -43,6 +43,8 @@ fn replies_repeat_the_last_values() {
         ("DROP TABLE u", (6, 2)),
         ("INSERT OR IGNORE INTO t VALUES (0, 0)", (0, 1)),
         ("INSERT INTO t VALUES (3, 0)", (3, 1)),
+        ("UPDATE t SET b = 1 WHERE a = 0", (3, 1)),
+        ("DELETE FROM t WHERE a = 0", (3, 1)),
         ("INSERT INTO t VALUES (3, 0) ON CONFLICT DO NOTHING", (3, 0)),
         ("CREATE TABLE w(a PRIMARY KEY) WITHOUT ROWID", (3, 0)),
         ("INSERT INTO w VALUES (1), (2), (3)", (3, 3)),
@@ -80,4 +82,12 @@ fn replies_repeat_the_last_values() {
             rows_affected: 3
         }
     );
+    // The rowid of what was refused is the connection's last one, and then a row's.
+    let mut apart = transaction(&[
+        "INSERT INTO t VALUES (50, 0), (50, 0)",
+        "INSERT INTO t VALUES (50, 1)",
+    ]);
+    apart.transaction = false;
+    bed.write(&apart);
+    assert_eq!(bed.counters.last_insert_id, 50);
 }
