@@ -461,10 +461,11 @@ impl Front {
         end.unwrap_or(0).max(usual)
     }
 
-    /// Whether proposals had better be refused: the current segment is three quarters full and there is no next one.
+    /// Whether proposals had better be refused: the current segment is half full and there is no next one. What is
+    /// under way by then still has to fit: a leader's window of append requests and one large entry.
     pub(crate) fn is_full(&self) -> bool {
         let next_ready = self.files.contains_key(&(self.segment + 1));
-        self.full.is_some() && !next_ready && self.offset > self.segment_bytes / 4 * 3
+        self.full.is_some() && !next_ready && self.offset > self.segment_bytes / 2
     }
 
     /// The operations of `ops` are durable.

@@ -350,7 +350,7 @@ impl LogStore for RaftLog {
         front.writing || !front.queue.is_empty()
     }
 
-    /// The current segment is three quarters full, and the next one couldn't be made. Asking has it tried again.
+    /// The current segment is half full, and the next one couldn't be made. Asking has it tried again.
     fn is_full(&self) -> bool {
         let full = self.shared.front().is_full();
         if full {
