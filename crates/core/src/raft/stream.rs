@@ -46,6 +46,31 @@ struct Window {
     slots: Semaphore,
     /// Sent and not answered.
     unanswered: AtomicUsize,
+    /// Nothing more is sent.
+    complete: watch::Sender<bool>,
+}
+
+impl Window {
+    fn new(requests: usize) -> Self {
+        Self {
+            slots: Semaphore::new(requests),
+            unanswered: AtomicUsize::new(0),
+            complete: watch::channel(false).0,
+        }
+    }
+
+    fn all_answered(&self) -> bool {
+        self.unanswered.load(Ordering::Acquire) == 0
+    }
+
+    /// Returns once all requests are sent and answered. To be asked anew after each answer.
+    async fn over(&self) {
+        let mut complete = self.complete.subscribe();
+        let known = complete.wait_for(|complete| *complete).await.is_ok();
+        if !known || !self.all_answered() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// Aborts the writing half with the reading one.
@@ -60,7 +85,7 @@ impl Drop for Writer {
 /// What the answers are read from.
 struct Answers {
     receiver: Box<dyn FrameReceiver>,
-    writer: Writer,
+    _writer: Writer,
     window: Arc<Window>,
     silence_max: Duration,
     /// What the follower has acknowledged on this stream.
@@ -92,13 +117,10 @@ where
     let link = tokio::time::timeout(silence_max, client.connect(Lane::Append)).await;
     let silent = |_| unreachable(&StreamError::Silent(silence_max));
     let Link { sender, receiver } = link.map_err(silent)?.map_err(|error| unreachable(&error))?;
-    let window = Arc::new(Window {
-        slots: Semaphore::new(window),
-        unanswered: AtomicUsize::new(0),
-    });
+    let window = Arc::new(Window::new(window));
     let answers = Answers {
         receiver,
-        writer: Writer(TypeConfig::spawn(write_all(sender, input, window.clone()))),
+        _writer: Writer(TypeConfig::spawn(write_all(sender, input, window.clone()))),
         window,
         silence_max,
         matched: None,
@@ -118,6 +140,7 @@ where
         };
         slot.forget();
         let Some(request) = input.next().await else {
+            window.complete.send_replace(true);
             return;
         };
         window.unanswered.fetch_add(1, Ordering::AcqRel);
@@ -152,7 +175,8 @@ impl Answers {
         }
     }
 
-    /// The next answer; none once all requests are answered and no more come.
+    /// The next answer; none once all requests are answered and no more come. The follower's goodbye isn't waited for: on
+    /// a link that broke meanwhile it never comes.
     async fn answer(&mut self) -> Result<Option<StreamAppendResult<TypeConfig>>, StreamError> {
         let frame = {
             let waited = silence(&self.window, self.silence_max);
@@ -161,18 +185,13 @@ impl Answers {
                 frame = self.receiver.receive() => frame?,
                 () = waited => return Err(StreamError::Silent(self.silence_max)),
                 at = cut_off(self.matched, &mut self.cut_offs) => return Err(StreamError::CutOff(at)),
+                () = self.window.over() => return Ok(None),
             }
         };
         let Some(frame) = frame else {
-            let all_answered = self.window.unanswered.load(Ordering::Acquire) == 0;
-            let regular = self.writer.0.is_finished() && all_answered;
-            return if regular {
-                Ok(None)
-            } else {
-                Err(StreamError::Ended)
-            };
+            return Err(StreamError::Ended);
         };
-        if self.window.unanswered.load(Ordering::Acquire) == 0 {
+        if self.window.all_answered() {
             let what = "an answer to no request".to_owned();
             return Err(CodecError::Meaning(what).into());
         }
@@ -214,7 +233,8 @@ async fn silence(window: &Window, limit: Duration) {
 mod tests {
     use super::*;
     use crate::member::Retention;
-    use crate::memory::MemoryLog;
+    use crate::memory::{MemoryLog, Switchboard};
+    use crate::{NodeId, Transport};
 
     /// Rule 17: a follower that needs what has to go isn't waited for; one that is beyond it, or of which
     /// nothing is known yet, is.
@@ -234,5 +254,31 @@ mod tests {
         assert!(!waits(Some(6)).await);
         retention.cut_off(Some(LogIndex(2)));
         assert!(!waits(Some(6)).await, "it never moves down");
+    }
+
+    /// A link that says nothing any more doesn't keep a stream alive whose requests are all answered.
+    #[tokio::test(start_paused = true)]
+    async fn a_goodbye_that_never_comes_is_not_waited_for() {
+        let (board, node) = (Switchboard::default(), |id| NodeId::new(id).unwrap());
+        let (near, far) = (board.plug(node(1)), board.plug(node(2)));
+        let peer = Switchboard::peer(node(2));
+        let link = near.connect(Some(node(2)), &peer, Lane::Append).await;
+        let (_, _, _silent) = far.accept().await.unwrap();
+        let Link { sender, receiver } = link.unwrap();
+        let window = Arc::new(Window::new(4));
+        let writing = write_all(sender, stream::empty(), window.clone());
+        let retention = Retention::new(Arc::new(MemoryLog::default()));
+        let writer = async { Writer(TypeConfig::spawn(writing)) };
+        let mut answers = Answers {
+            receiver,
+            _writer: super::super::scoped(1, writer).await,
+            window,
+            silence_max: Duration::from_secs(1),
+            matched: None,
+            cut_offs: retention.cut_offs(),
+            done: false,
+        };
+        let ended = tokio::time::timeout(Duration::from_secs(60), answers.answer()).await;
+        assert!(matches!(ended, Ok(Ok(None))));
     }
 }

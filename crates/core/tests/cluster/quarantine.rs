@@ -110,6 +110,14 @@ async fn back_in_service(cluster: &Cluster, sick: &Node) {
         other.member.status().out_of_service.is_some()
     })
     .await;
+    // It can be elected only with all that is committed.
+    until("caught up", || {
+        sick.machine
+            .lines()
+            .last()
+            .is_some_and(|line| line == "last")
+    })
+    .await;
     cluster.board.isolate(leader.id);
     until("leading", || sick.member.status().leader == Some(sick.id)).await;
     sick.push("led").await.unwrap();
