@@ -43,8 +43,9 @@ mod start;
 pub use error::{Failure, NodeError};
 pub use front::{QUERY_RUN_MAX, QUERY_WAIT_MAX, WRITE_WAIT_MAX};
 pub use node::{Entering, Node};
-pub use options::{Mode, NodeOptions, Profile, Surroundings};
+pub use options::{Mode, Net, NodeOptions, Profile, Surroundings};
 pub use settings::{ClusterSettings, Difference};
+pub use sqlrep_replica::CheckpointPolicy;
 
 /// This release, as `/status` and other nodes see it.
 pub const RELEASE: &str = concat!("v", env!("CARGO_PKG_VERSION"));

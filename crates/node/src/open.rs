@@ -10,7 +10,7 @@ use sqlrep_core::{ClusterId, DirectoryId, EntryId, LogStore, NodeId, StateMachin
 use sqlrep_disk::{Disk, DiskError, RealDisk, SyncFloor, SyncFloorDisk};
 use sqlrep_env::Env;
 use sqlrep_raft_log::{LogIdentity, RaftLog};
-use sqlrep_replica::{CheckpointPolicy, Replica};
+use sqlrep_replica::Replica;
 use sqlrep_statement_sm::StatementMachine;
 use sqlrep_store::{PageSize, Store, StoreError};
 use sqlrep_vfs::{Engine, rusqlite};
@@ -84,8 +84,8 @@ fn opened(options: &NodeOptions) -> Result<Opened, NodeError> {
     }
     disk.sync_dir("")?;
     let store = store(options, &disk, &identity)?;
-    let (log, failed) = log(&disk, &env, &identity)?;
-    let replica = Replica::new(store.clone(), env.clone(), CheckpointPolicy::default());
+    let (log, failed) = log(options, &disk, &env, &identity)?;
+    let replica = Replica::new(store.clone(), env.clone(), options.checkpoint);
     let replica = Arc::new(replica);
     let machine = StatementMachine::open(replica.clone(), identity.settings.sql.clone())
         .map_err(NodeError::database)?;
@@ -237,11 +237,15 @@ fn store(
 type Watched<T> = (T, watch::Receiver<Option<Failure>>);
 
 fn log(
+    options: &NodeOptions,
     disk: &Arc<dyn Disk>,
     env: &Env,
     identity: &Identity,
 ) -> Result<Watched<Arc<RaftLog>>, NodeError> {
-    let options = sqlrep_raft_log::Options::default();
+    let options = sqlrep_raft_log::Options {
+        segment_bytes: options.log_segment_bytes,
+        ..sqlrep_raft_log::Options::default()
+    };
     let whose = LogIdentity {
         node: identity.node,
         directory: identity.directory,

@@ -4,6 +4,8 @@ use crate::NodeError;
 use sqlrep_core::{NodeId, Settings, Transport};
 use sqlrep_disk::Disk;
 use sqlrep_env::Env;
+use sqlrep_replica::CheckpointPolicy;
+use sqlrep_transport_tcp::Sockets;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
@@ -62,14 +64,23 @@ impl Profile {
     }
 }
 
+/// A network that isn't this machine's.
+#[derive(Clone)]
+pub enum Net {
+    /// Links as they are, without handshake.
+    Links(Arc<dyn Transport>),
+    /// Sockets; the node's own handshake and frames run on them.
+    Sockets(Arc<dyn Sockets>),
+}
+
 /// Where a node's disk, time and network come from, if not from this machine: for simulations, and for several
 /// nodes in one process without sockets.
 #[derive(Clone)]
 pub struct Surroundings {
     /// The data directory.
     pub disk: Arc<dyn Disk>,
-    /// Links to the other nodes.
-    pub transport: Arc<dyn Transport>,
+    /// Towards the other nodes.
+    pub network: Net,
     /// Time, randomness, threads.
     pub env: Env,
 }
@@ -124,6 +135,10 @@ pub struct NodeOptions {
     /// So many bytes of it can a node hold that is slow or takes in a snapshot; then it is cut off and sent a new one
     /// (safety rule 17). Never less than what stays anyway. Default 1 GiB.
     pub log_retention_max_bytes: u64,
+    /// Length of a segment file of the log. Default 64 MiB.
+    pub log_segment_bytes: u64,
+    /// When the state is written into the database file.
+    pub checkpoint: CheckpointPolicy,
     /// How long a node tries to enter a cluster before it gives up. Default ten years: as long as it takes.
     pub enter_wait_max: Duration,
     /// Each sync of this machine's disk lasts at least this long: shows on a fast disk how a cluster behaves on a slow
@@ -158,6 +173,8 @@ impl NodeOptions {
             log_retention_entries: settings.log_retention_entries,
             log_retention_bytes: settings.log_retention_bytes,
             log_retention_max_bytes: settings.log_retention_max_bytes,
+            log_segment_bytes: 64 << 20,
+            checkpoint: CheckpointPolicy::default(),
             enter_wait_max: Duration::from_secs(10 * 365 * 24 * 3600),
             sync_floor: None,
             surroundings: None,

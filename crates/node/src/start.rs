@@ -6,6 +6,7 @@ use crate::front::Front;
 use crate::identity::Keeper;
 use crate::node::{Entering, Machine, Node};
 use crate::open::{Opened, open};
+use crate::options::Net;
 use crate::peer::{self, Ask, Description};
 use crate::{NodeError, NodeOptions};
 use async_trait::async_trait;
@@ -215,17 +216,13 @@ fn plan(options: &NodeOptions, opened: &Opened, peer: &Peer) -> BootstrapPlan {
 
 /// Real sockets, unless the options bring a network of their own.
 async fn network(options: &NodeOptions, opened: &Opened) -> Result<Network, NodeError> {
-    let (tcp, transport, listened) = match &options.surroundings {
-        Some(surroundings) => (
-            None,
-            surroundings.transport.clone(),
-            options.raft_address.clone(),
-        ),
-        None => {
-            let tcp = listen(options, opened).await?;
-            let address = tcp.local_addr().to_string();
-            (Some(tcp.clone()), tcp as Arc<dyn Transport>, address)
-        }
+    let surrounding = options.surroundings.as_ref().map(|own| &own.network);
+    let (tcp, transport, listened) = if let Some(Net::Links(links)) = surrounding {
+        (None, links.clone(), options.raft_address.clone())
+    } else {
+        let tcp = listen(options, opened, surrounding).await?;
+        let address = tcp.local_addr().to_string();
+        (Some(tcp.clone()), tcp as Arc<dyn Transport>, address)
     };
     let peer = Peer {
         raft: options.raft_advertised.clone().unwrap_or(listened),
@@ -239,12 +236,11 @@ async fn network(options: &NodeOptions, opened: &Opened) -> Result<Network, Node
     })
 }
 
-async fn listen(options: &NodeOptions, opened: &Opened) -> Result<Arc<TcpTransport>, NodeError> {
-    let listener = TcpListener::bind(&options.raft_address).await;
-    let listener = listener.map_err(|source| NodeError::Listen {
-        address: options.raft_address.clone(),
-        source,
-    })?;
+async fn listen(
+    options: &NodeOptions,
+    opened: &Opened,
+    network: Option<&Net>,
+) -> Result<Arc<TcpTransport>, NodeError> {
     let identity = sqlrep_transport_tcp::Identity {
         node: opened.identity.node,
         directory: opened.identity.directory,
@@ -253,7 +249,21 @@ async fn listen(options: &NodeOptions, opened: &Opened) -> Result<Arc<TcpTranspo
         engine_digest: opened.engine.fingerprint,
         release: crate::RELEASE.to_owned(),
     };
-    let tcp = TcpTransport::new(listener, identity, sqlrep_transport_tcp::Options::default());
+    let (address, limits) = (
+        &options.raft_address,
+        sqlrep_transport_tcp::Options::default(),
+    );
+    let refused = |source| NodeError::Listen {
+        address: address.clone(),
+        source,
+    };
+    let tcp = if let Some(Net::Sockets(sockets)) = network {
+        let listener = sockets.listen(address).await.map_err(refused)?;
+        TcpTransport::on(sockets.clone(), listener, identity, limits)
+    } else {
+        let listener = TcpListener::bind(address).await.map_err(refused)?;
+        TcpTransport::new(listener, identity, limits)
+    };
     // The members aren't known before the log is read; the cluster's name is, from the first start on.
     tcp.belongs_to(opened.identity.cluster, BTreeMap::new());
     Ok(tcp)

@@ -41,7 +41,7 @@
 //! queue is its socket's buffers and one frame. A peer that takes nothing for
 //! [`write_stall_max`](Options::write_stall_max) loses the link.
 //!
-//! It doesn't do: retries and back-off (the caller's), encryption (its place is `src/stream.rs`), or the meaning of a frame.
+//! It doesn't do: retries and back-off (the caller's), encryption (its place is `src/sockets.rs`), or the meaning of a frame.
 //! Anyone who reaches the port and speaks the protocol is believed what it says of itself.
 #![forbid(unsafe_code)]
 
@@ -52,8 +52,9 @@ mod judge;
 mod link;
 mod listen;
 mod options;
-mod stream;
+mod sockets;
 mod transport;
 
 pub use options::{Identity, Options, Stats};
+pub use sockets::{Halves, Listener, Reading, Sockets, Writing};
 pub use transport::TcpTransport;

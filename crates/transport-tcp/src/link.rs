@@ -6,7 +6,7 @@
 
 use crate::frames::{FrameError, FrameReader, FrameWriter};
 use crate::options::{Counters, count};
-use crate::stream::{Reading, Writing};
+use crate::sockets::{Halves, Reading, Writing};
 use async_trait::async_trait;
 use bytes::Bytes;
 use sqlrep_core::{FrameReceiver, FrameSender, Lane, Link, TransportError};
@@ -83,7 +83,7 @@ impl Tie {
     /// Ties two halves. `own` is this node's address.
     pub(crate) fn link(
         self: Arc<Self>,
-        (reading, writing): (Reading, Writing),
+        (reading, writing): Halves,
         own: String,
         stall_max: Duration,
     ) -> Link {

@@ -5,13 +5,12 @@
 
 use crate::handshake::{self, Failure};
 use crate::hello::{Call, Verdict};
-use crate::stream;
+use crate::sockets::{Halves, Listener};
 use crate::transport::{Arrival, Shared, closing, in_time, warn_of_engines};
 use sqlrep_core::TransportError;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 
@@ -20,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers callers until the transport is closed.
 pub(crate) async fn run(
-    listener: TcpListener,
+    listener: Box<dyn Listener>,
     shared: Arc<Shared>,
     arrivals: mpsc::Sender<Arrival>,
 ) {
@@ -46,7 +45,7 @@ pub(crate) async fn run(
 
 /// Does the handshake with one caller and hands its link over.
 async fn greet(
-    socket: TcpStream,
+    socket: Halves,
     from: SocketAddr,
     shared: Arc<Shared>,
     arrivals: mpsc::Sender<Arrival>,
@@ -64,8 +63,8 @@ async fn greet(
     }
 }
 
-async fn answer(socket: TcpStream, from: SocketAddr, shared: &Shared) -> Result<Arrival, Failure> {
-    let (mut reading, mut writing) = stream::plain(socket, &shared.options)?;
+async fn answer(socket: Halves, from: SocketAddr, shared: &Shared) -> Result<Arrival, Failure> {
+    let (mut reading, mut writing) = socket;
     let us = shared.card();
     let mut permit = None;
     let judge = |call: &Call| match shared.judge_caller(&us, call) {

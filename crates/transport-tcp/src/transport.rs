@@ -5,7 +5,7 @@ use crate::hello::{Call, Card, Verdict};
 use crate::link::Tie;
 use crate::listen;
 use crate::options::{Counters, TEXT_BYTES_MAX};
-use crate::stream::{self, Reading, Writing};
+use crate::sockets::{Halves, Listener, Machine, Sockets};
 use crate::{Identity, Options, Stats, judge};
 use async_trait::async_trait;
 use sqlrep_core::{ClusterId, DirectoryId, Lane, Link, NodeId, Peer, Transport, TransportError};
@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 pub(crate) type Arrival = (NodeId, Lane, Link);
@@ -31,6 +31,7 @@ struct Books {
 /// What the tasks of a transport share.
 pub(crate) struct Shared {
     pub(crate) options: Options,
+    sockets: Arc<dyn Sockets>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) closed: watch::Sender<bool>,
     links: Arc<Semaphore>,
@@ -54,6 +55,23 @@ impl TcpTransport {
     /// If a text of `identity` is longer than 512 bytes, a limit of `options` is zero, or there is no runtime.
     #[must_use]
     pub fn new(listener: TcpListener, identity: Identity, options: Options) -> Arc<Self> {
+        let machine = Machine::new(&options);
+        let listener = machine.over(listener);
+        Self::on(Arc::new(machine), listener, identity, options)
+    }
+
+    /// The same on another network than the machine's; `listener` is one of `sockets`.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new).
+    #[must_use]
+    pub fn on(
+        sockets: Arc<dyn Sockets>,
+        listener: Box<dyn Listener>,
+        identity: Identity,
+        options: Options,
+    ) -> Arc<Self> {
         let texts = [&identity.mode, &identity.engine, &identity.release];
         let fits = |text: &&String| text.len() <= TEXT_BYTES_MAX;
         assert!(texts.iter().all(fits), "an identity's texts are bounded");
@@ -70,6 +88,7 @@ impl TcpTransport {
         let shared = Arc::new(Shared {
             links: Arc::new(Semaphore::new(options.links_max)),
             options,
+            sockets,
             counters: Arc::default(),
             closed: watch::channel(false).0,
             address,
@@ -155,7 +174,7 @@ impl Shared {
     /// Makes a link of a socket whose handshake is done.
     pub(crate) fn tie(
         &self,
-        halves: (Reading, Writing),
+        halves: Halves,
         address: String,
         lane: Lane,
         permit: OwnedSemaphorePermit,
@@ -195,10 +214,9 @@ impl Shared {
                 us.node
             )))
         })?;
-        let opening = in_time(self.options.connect_timeout, TcpStream::connect(address));
-        let socket = opening.await.map_err(|error| failed(error.into()))?;
-        let halves = stream::plain(socket, &self.options);
-        let (mut reading, mut writing) = halves.map_err(|error| failed(error.into()))?;
+        let opening = in_time(self.options.connect_timeout, self.sockets.connect(address));
+        let halves = opening.await.map_err(|error| failed(error.into()))?;
+        let (mut reading, mut writing) = halves;
         let judge = |listener: &Card| self.judge_listener(&call, peer, listener);
         let called = handshake::call(&mut reading, &mut writing, &call, judge);
         let limit = self.options.handshake_timeout;

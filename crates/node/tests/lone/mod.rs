@@ -4,7 +4,7 @@ use sqlrep_core::NodeId;
 use sqlrep_core::memory::Switchboard;
 use sqlrep_disk::{Disk, SimulatedDisk};
 use sqlrep_env::Env;
-use sqlrep_node::{Mode, Node, NodeOptions, Surroundings};
+use sqlrep_node::{Mode, Net, Node, NodeOptions, Surroundings};
 use sqlrep_service::QueryOptions;
 use sqlrep_sql::{Outcome, Request, Value};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub(crate) async fn start(disk: &SimulatedDisk, settings: &[(&str, &str)]) -> No
     }
     options.surroundings = Some(Surroundings {
         disk: Arc::new(disk.clone()) as Arc<dyn Disk>,
-        transport: Arc::new(Switchboard::default().plug(node)),
+        network: Net::Links(Arc::new(Switchboard::default().plug(node))),
         env: Env::real(),
     });
     let node = Box::pin(Node::start(options)).await.unwrap();

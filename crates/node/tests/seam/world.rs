@@ -5,7 +5,7 @@ use sqlrep_core::memory::Switchboard;
 use sqlrep_core::{NodeId, ReadBound, ReadLevel};
 use sqlrep_disk::{Disk, Loss, SimulatedDisk};
 use sqlrep_env::{Env, Timer};
-use sqlrep_node::{Mode, Node, NodeError, NodeOptions, Surroundings};
+use sqlrep_node::{Mode, Net, Node, NodeError, NodeOptions, Surroundings};
 use sqlrep_service::QueryOptions;
 use sqlrep_sql::{Outcome, Request, Value};
 use std::sync::Arc;
@@ -84,7 +84,7 @@ impl World {
         options.queue_requests_max = self.queue_requests_max;
         options.surroundings = Some(Surroundings {
             disk: Arc::new(self.disks[at].clone()) as Arc<dyn Disk>,
-            transport: Arc::new(self.board.plug(node)),
+            network: Net::Links(Arc::new(self.board.plug(node))),
             env: Env::simulated(self.seed * 1000 + self.runs, timer, self.cost),
         });
         Box::pin(Node::start(options)).await
