@@ -296,8 +296,25 @@ impl<M: StateMachine> Applier<M> {
         self.shared.applied.send_replace(Some(id));
     }
 
+    /// Switches to Raft's snapshot: whatever was held against the former state is void.
+    pub(crate) fn install_trusted(&mut self, sink: M::Sink) -> Result<(), MachineError> {
+        self.install(sink)?;
+        self.shared.trust_again();
+        Ok(())
+    }
+
+    /// Switches to the state that a repair brought. False if Raft has installed a newer one since it was welcome: the log
+    /// behind this one may be gone.
+    pub(crate) fn install_repair(&mut self, sink: M::Sink) -> Result<bool, MachineError> {
+        let overtaken = sink.end().id < self.shared.machine.durable().id;
+        if !overtaken {
+            self.install(sink)?;
+        }
+        Ok(!overtaken)
+    }
+
     /// Switches to a snapshot, every page of which was verified.
-    pub(crate) fn install(&mut self, sink: M::Sink) -> Result<(), MachineError> {
+    fn install(&mut self, sink: M::Sink) -> Result<(), MachineError> {
         let end = sink.end();
         let Begun { id, side, keys } = Begun::at(&end).map_err(malformed)?;
         self.shared.machine.install(sink)?;

@@ -11,7 +11,8 @@
 //!
 //! Invariant 1: an entry is handed over (`handed` is raised) before it is skipped, and skipping ends before `handed` is
 //! read for the last time: so no entry falls between the state that was installed and what is applied again.
-//! Invariant 2: a repair isn't behind the durable position, so that the log still has what follows it.
+//! Invariant 2: a repair isn't behind the durable position, so that the log still has what follows it: neither when it
+//! begins nor when it is switched to.
 //!
 //! It doesn't choose who is wrong, nor sends anything on a node that is in doubt itself.
 
@@ -42,6 +43,8 @@ const ARRIVE_MAX: Duration = Duration::from_secs(10);
 
 /// Bytes of entries read back at once.
 const READ_BYTES_MAX: usize = 4 << 20;
+
+const OVERTAKEN: &str = "a newer snapshot was installed meanwhile";
 
 const ENDED: &str = "the member has ended";
 
@@ -148,8 +151,13 @@ impl<M: StateMachine> Repair<M> {
         let shared = &self.shared;
         shared.skipping.send_replace(true);
         shared.epochs.bar().await;
-        let replaced = match self.on_worker(|applier| applier.install(sink)).await {
-            Ok(()) => {
+        let installed = self.on_worker(|applier| applier.install_repair(sink)).await;
+        let overtaken = matches!(installed, Ok(false));
+        if overtaken && shared.is_out_of_service() {
+            return Err(refused(OVERTAKEN.to_owned()));
+        }
+        let replaced = match installed {
+            Ok(_) => {
                 shared.skipping.send_replace(false);
                 self.catch_up().await
             }
@@ -158,6 +166,9 @@ impl<M: StateMachine> Repair<M> {
         if let Err(error) = &replaced {
             shared.quarantine(error);
             return replaced;
+        }
+        if overtaken {
+            return Err(refused(OVERTAKEN.to_owned()));
         }
         tracing::warn!(node = %shared.node, "this node's state was replaced by the leader's, it is in service");
         self.done.fetch_add(1, Ordering::Relaxed);

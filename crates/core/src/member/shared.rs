@@ -11,7 +11,7 @@ use crate::{
 use bytes::Bytes;
 use sqlrep_env::Env;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::watch;
 
 /// One per member, behind an `Arc`.
@@ -123,6 +123,12 @@ impl<M: StateMachine> Shared<M> {
             there = there => drop(there),
             skips = skipping.wait_for(|skips| *skips) => drop(skips),
         }
+    }
+
+    /// Raft has handed over everything up to `last`.
+    pub(crate) fn hand_over(&self, last: Option<EntryId>) {
+        let behind = last.map_or(0, |last| last.index.next().0);
+        self.handed.fetch_max(behind, Ordering::SeqCst);
     }
 
     /// What the client of a request that was done at `at` is told again.

@@ -5,6 +5,7 @@
 //! members; afterwards it is the newest entry end, pinned for sending.
 //! Invariant 2 (safety rule 16): where the state isn't trusted, entries are acknowledged to openraft unapplied; the
 //! state's own position stays where it is, and a repair applies them later.
+//! Invariant 3: no snapshot is built that covers more than Raft has handed over, though a repair may have made that durable.
 
 use super::snapshot::Carrier;
 use super::wire::{entry_out, stored};
@@ -13,7 +14,8 @@ use crate::answered::answered;
 use crate::codec::CodecError;
 use crate::member::{Applier, Halt, Shared, Side, Stuck};
 use crate::{
-    Entry, EntryEnd, MachineError, Retry, SnapshotSource, StateMachine, Which, WriteError,
+    Entry, EntryEnd, MachineError, Retry, SnapshotSink, SnapshotSource, StateMachine, Which,
+    WriteError,
 };
 use futures_util::{Stream, StreamExt};
 use openraft::OptionalSend;
@@ -64,8 +66,7 @@ impl<M: StateMachine> MachineAdapter<M> {
             return Ok(());
         };
         self.shared.epochs.keep_only(first.id.term).await;
-        let behind = entries.back().map_or(0, |last| last.id.index.next().0);
-        self.shared.handed.fetch_max(behind, Ordering::SeqCst);
+        self.shared.hand_over(entries.back().map(|last| last.id));
         let mut last_failed = None;
         while !self.shared.is_skipping() {
             let applied = self
@@ -144,6 +145,7 @@ impl<M: StateMachine> RaftStateMachine<TypeConfig> for MachineAdapter<M> {
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, Membership)> {
         let end = self.shared.machine.applied();
+        self.shared.hand_over(end.id);
         Ok((end.id.map(log_id), members(&end)?))
     }
 
@@ -170,9 +172,13 @@ impl<M: StateMachine> RaftStateMachine<TypeConfig> for MachineAdapter<M> {
         Ok(())
     }
 
-    /// None while nothing is durable: openraft may purge what a built snapshot covers.
+    /// None while nothing is durable: openraft may purge what a built snapshot covers. None too where a repair is ahead of
+    /// openraft, which takes a snapshot of what it hasn't handed over for impossible.
     async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Builder<M>> {
         let durable = self.shared.machine.durable();
+        if durable.id.map(|id| id.index.0) >= Some(self.shared.handed.load(Ordering::SeqCst)) {
+            return None;
+        }
         let snapshot = self.described(&durable);
         match snapshot {
             Ok(None) => None,
@@ -193,12 +199,13 @@ impl<M: StateMachine> RaftStateMachine<TypeConfig> for MachineAdapter<M> {
             return Err(io::Error::other(what));
         };
         self.shared.epochs.bar().await;
-        let installed = self.on_worker(move |applier| applier.install(sink));
+        let end = sink.end().id;
+        let installed = self.on_worker(move |applier| applier.install_trusted(sink));
         installed.await?.map_err(|error: MachineError| {
             tracing::error!(%error, "a snapshot that was received whole can't be installed");
             io::Error::other(error)
         })?;
-        self.shared.trust_again();
+        self.shared.hand_over(end);
         Ok(())
     }
 
