@@ -3,7 +3,7 @@
 use crate::tree::Tree;
 
 /// Level of each crate. `vfs` uses `store`, `store` uses `disk`, `disk` uses `env`: level 0 is a chain of its own.
-const LEVELS: [(&str, u32); 17] = [
+const LEVELS: [(&str, u32); 18] = [
     ("env", 0),
     ("disk", 1),
     ("store", 2),
@@ -20,6 +20,7 @@ const LEVELS: [(&str, u32); 17] = [
     ("node", 50),
     ("bench", 60),
     ("cli", 70),
+    ("sim", 70),
     ("tests", 80),
 ];
 

@@ -1,4 +1,4 @@
-//! sqlrep's own checks, run by `cargo xtask tidy`, `cargo xtask clients` and by CI.
+//! sqlrep's own checks, run by `cargo xtask tidy`, `cargo xtask clients` and by CI, and the simulation's start.
 //!
 //! What the compiler and clippy can't see: which crate may use which, where unsafe code may stand, that every
 //! module opens with its story, that every safety rule has its test, that documents name what exists, and
@@ -16,20 +16,28 @@ mod docs;
 mod layers;
 mod licences;
 mod rules;
+mod sim;
 mod source;
 mod tree;
 
 use std::process::ExitCode;
 use tree::Tree;
 
+const USAGE: &str = "usage: cargo xtask clients | tidy | rules
+       cargo xtask sim --seeds N [--first S] | --seed S [--trace | --twice]
+       cargo xtask differential --seeds N [--first S] | --seed S";
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
         ["tidy"] => tidy(),
         ["clients"] => clients::run(&Tree::read()),
         ["rules"] => rules::print(&Tree::read()),
+        ["sim", ref words @ ..] => sim::run(words),
+        ["differential", ..] => sim::run(&words),
         _ => {
-            eprintln!("usage: cargo xtask clients | tidy | rules");
+            eprintln!("{USAGE}");
             ExitCode::from(2)
         }
     }

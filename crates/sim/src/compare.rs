@@ -1,0 +1,75 @@
+//! Seeds of the differential, as many at once as there are processors.
+
+use sqlrep_env::{Clock, SystemClock};
+use sqlrep_sim::Compared;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Differences shown.
+const SHOWN: usize = 3;
+
+#[derive(Default)]
+struct Sum {
+    statements: u64,
+    errors: u64,
+    failed: Vec<u64>,
+}
+
+/// Compares the statements of `count` seeds from `first` on.
+pub(crate) fn run(first: u64, count: u64) -> ExitCode {
+    let clock = SystemClock::start();
+    let (next, sum) = (AtomicU64::new(first), Mutex::new(Sum::default()));
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count {
+                        break;
+                    }
+                    let compared = sqlrep_sim::differential(seed);
+                    if count == 1 {
+                        show(&compared);
+                    }
+                    add(seed, &compared, &sum);
+                }
+            });
+        }
+    });
+    let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
+    println!(
+        "{count} seeds in {:.0} s: {} statements, {} of them refused alike",
+        clock.now().0.as_secs_f64(),
+        sum.statements,
+        sum.errors
+    );
+    if sum.failed.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("DIFFERENT seeds: {:?}", sum.failed);
+    eprintln!("replay: cargo xtask differential --seed {}", sum.failed[0]);
+    ExitCode::FAILURE
+}
+
+/// All requests, to be tried by hand.
+fn show(compared: &Compared) {
+    for exchange in &compared.past {
+        println!("-- transaction: {}", exchange.transaction);
+        exchange.sql.iter().for_each(|one| println!("{one};"));
+        println!("-- {}", exchange.answers);
+    }
+}
+
+fn add(seed: u64, compared: &Compared, sum: &Mutex<Sum>) {
+    let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
+    sum.statements += compared.statements;
+    sum.errors += compared.errors;
+    if let Some(difference) = &compared.difference {
+        sum.failed.push(seed);
+        if sum.failed.len() <= SHOWN {
+            eprintln!("seed {seed}: {difference}");
+        }
+    }
+}
