@@ -122,12 +122,16 @@ impl<M: SqlMachine> Front<M> {
         }
     }
 
-    /// A reader's failure. Pages that read back wrong take this node out of service: the next query might meet one that
-    /// looks right (safety rule 7).
+    /// A reader's failure. Pages that read back wrong, or not at all, take this node out of service: the next query might
+    /// meet one that looks right (safety rule 7).
     fn unread(&self, error: ReplicaError) -> ReadError {
         let what = error.to_string();
         if error.is_damage() {
             self.member.distrust(&error.into());
+            return ReadError::Quarantined;
+        }
+        if error.is_unreadable() {
+            self.member.suspend(&error.into());
             return ReadError::Quarantined;
         }
         ReadError::Failed { what }

@@ -53,9 +53,19 @@ impl ReplicaError {
         }
     }
 
-    /// Whether this node's own pages read back wrong, or not at all: it mustn't serve them any more (safety rule 7).
+    /// Whether this node's own pages read back wrong: it mustn't serve them any more (safety rule 7).
     #[must_use]
     pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. }) || self.of_store().is_some_and(StoreError::is_damage)
+    }
+
+    /// Whether something of this node's couldn't be read. It may be whole all the same.
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        self.of_store().is_some_and(StoreError::is_unreadable)
+    }
+
+    fn of_store(&self) -> Option<&StoreError> {
         match self {
             Self::Store(error)
             | Self::Vfs(VfsError::Store { source: error, .. })
@@ -65,9 +75,8 @@ impl ReplicaError {
                     source: VfsError::Store { source: error, .. },
                     ..
                 },
-            ) => error.is_damage(),
-            Self::Damaged { .. } => true,
-            _ => false,
+            ) => Some(error),
+            _ => None,
         }
     }
 

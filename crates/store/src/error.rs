@@ -83,23 +83,22 @@ impl StoreError {
         }
     }
 
-    /// Whether pages read back wrong, or not at all: this database mustn't be used any more (safety rule 7).
+    /// Whether pages read back wrong: this database mustn't be used any more (safety rule 7).
     #[must_use]
     pub fn is_damage(&self) -> bool {
-        let unread = |error: &DiskError| {
-            matches!(
-                error,
-                DiskError::Io {
-                    operation: Operation::Read,
-                    ..
-                }
-            )
-        };
-        match self {
-            Self::Corrupt { .. } | Self::DamagedPage { .. } => true,
-            Self::Disk(error) => unread(error),
-            _ => false,
-        }
+        matches!(self, Self::Corrupt { .. } | Self::DamagedPage { .. })
+    }
+
+    /// Whether something couldn't be read. It may be whole all the same: the next process may read it.
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        matches!(
+            self,
+            Self::Disk(DiskError::Io {
+                operation: Operation::Read,
+                ..
+            })
+        )
     }
 
     /// Whether the process has to stop, since nothing written can be trusted any more.

@@ -50,6 +50,12 @@ impl<M: StateMachine> Member<M> {
     pub fn distrust(&self, error: &MachineError) {
         self.inner.shared.convict(error.to_string());
     }
+
+    /// Takes this node out of service: it can't read what it holds, which may be right. It repairs itself from the leader;
+    /// if there is none that can, it fails, and the next process begins with its log.
+    pub fn suspend(&self, error: &MachineError) {
+        self.inner.shared.quarantine(error);
+    }
 }
 
 impl<M: StateMachine> Inner<M> {

@@ -9,7 +9,7 @@ impl<M: StateMachine> Member<M> {
         let mut ended = self.inner.shared.ended.subscribe();
         let of_state = async {
             match ended.wait_for(Option::is_some).await.as_deref() {
-                Ok(Some(error)) => MemberError::Machine(error.clone()),
+                Ok(Some(error)) => error.clone(),
                 // The sender is a field of `shared`, and somebody waits on a member.
                 _ => std::future::pending().await,
             }

@@ -385,6 +385,7 @@ fn share<M: StateMachine>(parts: Parts<M>, begun: &Begun) -> Arc<Shared<M>> {
         keys: watch::channel(begun.keys.clone()).0,
         key_limits: parts.keys,
         skipping: watch::channel(distrusted.is_some()).0,
+        is_wrong: AtomicBool::new(distrusted.is_some()),
         out_of_service: watch::channel(distrusted).0,
         handed: AtomicU64::new(0),
         doubt: watch::channel(None).0,

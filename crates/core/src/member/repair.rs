@@ -41,6 +41,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// A repair that was promised begins within this time.
 const ARRIVE_MAX: Duration = Duration::from_secs(10);
 
+/// A node that nobody repairs waits for this long before it ends, so that a restart replays its log.
+const HELP_MAX: Duration = Duration::from_secs(20);
+
 /// Bytes of entries read back at once.
 const READ_BYTES_MAX: usize = 4 << 20;
 
@@ -237,24 +240,43 @@ impl<M: StateMachine> Inner<M> {
     pub(super) async fn keep_repaired(self: Arc<Self>) {
         let (first, most) = ASK_AGAIN;
         let mut pause = first;
+        let mut helpless = None;
         while self.repair.needed().await {
             let stays_in_service = !self.shared.is_out_of_service();
             tokio::time::sleep(pause).await;
             let asked = self.ask_for_repair().await;
             match asked {
-                Ok(()) => self.arrived().await,
+                Ok(()) => {
+                    helpless = None;
+                    self.arrived().await;
+                }
                 Err(why) => {
                     tracing::debug!(node = %self.shared.node, %why, "no repair yet");
+                    let since = *helpless.get_or_insert_with(Instant::now);
+                    self.give_up(since, &why);
                 }
             }
-            pause = if self.repair.is_needed() {
-                (pause * 2).min(most)
+            if self.repair.is_needed() {
+                pause = (pause * 2).min(most);
             } else {
-                first
-            };
+                (pause, helpless) = (first, None);
+            }
             if stays_in_service && !self.repair.is_needed() {
                 tokio::time::sleep(ENGINE_AGAIN).await;
             }
+        }
+    }
+
+    /// Where nobody can help, a state that isn't known to be wrong is begun anew by the next process, from what is durable
+    /// and the log: else members that were all unlucky with their disks would wait for each other for ever.
+    fn give_up(&self, since: Instant, why: &str) {
+        let shared = &self.shared;
+        let cause = shared.out_of_service.borrow().clone();
+        let Some(cause) = cause.filter(|_| since.elapsed() >= HELP_MAX) else {
+            return;
+        };
+        if !shared.is_wrong.load(Ordering::Acquire) {
+            shared.end(format!("{cause}; nobody repairs it: {why}"));
         }
     }
 

@@ -6,7 +6,8 @@ use crate::member::{
     Cluster, Contact, Epochs, InFlight, KeyLimits, Keyed, Keys, Retention, Side, Tail,
 };
 use crate::{
-    DirectoryId, EntryId, LogStore, MachineError, NodeId, PeerService, Settings, StateMachine,
+    DirectoryId, EntryId, LogStore, MachineError, MemberError, NodeId, PeerService, Settings,
+    StateMachine,
 };
 use bytes::Bytes;
 use sqlrep_env::Env;
@@ -41,12 +42,14 @@ pub(crate) struct Shared<M: StateMachine> {
     pub handed: AtomicU64,
     /// Why this state may be wrong, until it is judged.
     pub doubt: watch::Sender<Option<String>>,
+    /// Whether it was found wrong: then a restart doesn't help.
+    pub is_wrong: AtomicBool,
     /// What this state was found guilty of and isn't kept on disk yet.
     pub convicted: watch::Sender<Option<String>>,
     /// How often it was judged.
     pub trials: AtomicU64,
     /// Why the process has to stop; none while it needn't.
-    pub ended: watch::Sender<Option<MachineError>>,
+    pub ended: watch::Sender<Option<MemberError>>,
     pub contact: Contact,
     pub retention: Arc<Retention>,
     /// Sizes of the log's newest part.
@@ -64,8 +67,15 @@ impl<M: StateMachine> Shared<M> {
         tracing::error!(node = %self.node, %error, "this node's state can't be trusted, it serves nothing");
         self.take_out_of_service(error.to_string());
         if error.is_final {
-            self.ended.send_replace(Some(error.clone()));
+            self.ended.send_replace(Some(error.clone().into()));
         }
+    }
+
+    /// The process has to end, and the next one begins with what is durable.
+    pub(crate) fn end(&self, why: String) {
+        let node = self.node;
+        self.ended
+            .send_replace(Some(MemberError::Stopped { node, why }));
     }
 
     /// From here on entries are acknowledged unapplied, and nothing is answered.
@@ -77,12 +87,14 @@ impl<M: StateMachine> Shared<M> {
     /// This state is wrong, for this process and the next.
     pub(crate) fn convict(&self, why: String) {
         tracing::error!(node = %self.node, %why, "this node's state is wrong, it serves nothing until it is repaired");
+        self.is_wrong.store(true, Ordering::Release);
         self.convicted.send_replace(Some(why.clone()));
         self.take_out_of_service(why);
     }
 
     /// This state is a new one; whatever was held against the former is void.
     pub(crate) fn trust_again(&self) {
+        self.is_wrong.store(false, Ordering::Release);
         self.doubt.send_replace(None);
         self.skipping.send_replace(false);
         self.out_of_service.send_replace(None);

@@ -377,3 +377,44 @@ async fn a_repair_that_a_snapshot_has_overtaken_is_dropped() {
     assert_eq!(cluster.agreed(7).await.last().unwrap(), "g");
     assert_eq!(sick.member.status().counts.repairs, 0);
 }
+
+fn unread() -> sqlrep_core::MachineError {
+    sqlrep_core::MachineError::new(
+        std::io::Error::other("a page can't be read"),
+        Retry::Useless,
+    )
+}
+
+/// Members that were all unlucky with a read of their disks waited for each other for ever. Now they end, and begin anew with
+/// their logs. Found by the simulation.
+#[tokio::test(start_paused = true)]
+async fn members_that_nobody_can_repair_end() {
+    let (cluster, _) = three().await;
+    for node in &cluster.nodes {
+        node.member.suspend(&unread());
+    }
+    for node in &cluster.nodes {
+        let failed = tokio::time::timeout(60 * SECOND, node.member.failed()).await;
+        let error = failed.expect("it ends").to_string();
+        assert!(
+            error.contains("a page can't be read; nobody repairs it"),
+            "{error}"
+        );
+    }
+}
+
+/// A restart wouldn't help a state that is known to be wrong, and a suspended one is repaired where somebody can.
+#[tokio::test(start_paused = true)]
+async fn members_that_are_wrong_or_can_be_repaired_do_not_end() {
+    let (cluster, leader) = three().await;
+    let sick = others(&cluster, leader)[0];
+    sick.member.suspend(&unread());
+    repaired(sick).await;
+    for node in &cluster.nodes {
+        node.member.distrust(&unread());
+    }
+    for node in &cluster.nodes {
+        let failed = tokio::time::timeout(60 * SECOND, node.member.failed());
+        assert!(failed.await.is_err(), "node {}", node.id);
+    }
+}
