@@ -63,6 +63,11 @@ impl Window {
         self.unanswered.load(Ordering::Acquire) == 0
     }
 
+    /// Whether all requests are sent and answered.
+    fn is_over(&self) -> bool {
+        *self.complete.borrow() && self.all_answered()
+    }
+
     /// Returns once all requests are sent and answered. To be asked anew after each answer.
     async fn over(&self) {
         let mut complete = self.complete.subscribe();
@@ -189,7 +194,10 @@ impl Answers {
             }
         };
         let Some(frame) = frame else {
-            return Err(StreamError::Ended);
+            return match self.window.is_over() {
+                true => Ok(None),
+                false => Err(StreamError::Ended),
+            };
         };
         if self.window.all_answered() {
             let what = "an answer to no request".to_owned();
@@ -256,20 +264,25 @@ mod tests {
         assert!(!waits(Some(6)).await, "it never moves down");
     }
 
-    /// A link that says nothing any more doesn't keep a stream alive whose requests are all answered.
-    #[tokio::test(start_paused = true)]
-    async fn a_goodbye_that_never_comes_is_not_waited_for() {
+    /// Both ends of a link for entries.
+    async fn link() -> (Link, Link) {
         let (board, node) = (Switchboard::default(), |id| NodeId::new(id).unwrap());
         let (near, far) = (board.plug(node(1)), board.plug(node(2)));
         let peer = Switchboard::peer(node(2));
         let link = near.connect(Some(node(2)), &peer, Lane::Append).await;
-        let (_, _, _silent) = far.accept().await.unwrap();
-        let Link { sender, receiver } = link.unwrap();
+        let (_, _, other) = far.accept().await.unwrap();
+        (link.unwrap(), other)
+    }
+
+    /// What reads the answers on `link`; no more requests come.
+    async fn answers(link: Link, unanswered: usize) -> Answers {
+        let Link { sender, receiver } = link;
         let window = Arc::new(Window::new(4));
+        window.unanswered.fetch_add(unanswered, Ordering::AcqRel);
         let writing = write_all(sender, stream::empty(), window.clone());
         let retention = Retention::new(Arc::new(MemoryLog::default()));
         let writer = async { Writer(TypeConfig::spawn(writing)) };
-        let mut answers = Answers {
+        Answers {
             receiver,
             _writer: super::super::scoped(1, writer).await,
             window,
@@ -277,8 +290,29 @@ mod tests {
             matched: None,
             cut_offs: retention.cut_offs(),
             done: false,
-        };
+        }
+    }
+
+    /// A link that says nothing any more doesn't keep a stream alive whose requests are all answered.
+    #[tokio::test(start_paused = true)]
+    async fn a_goodbye_that_never_comes_is_not_waited_for() {
+        let (near, _silent) = link().await;
+        let mut answers = answers(near, 0).await;
         let ended = tokio::time::timeout(Duration::from_secs(60), answers.answer()).await;
         assert!(matches!(ended, Ok(Ok(None))));
+    }
+
+    /// A goodbye that is seen before the stream's own end is no broken link, which would pause the replication: a new
+    /// leader that searched for the end of a follower's log took 100 ms for each step.
+    #[tokio::test(start_paused = true)]
+    async fn a_goodbye_is_regular_behind_all_answers_only() {
+        for unanswered in [0, 1] {
+            let (near, far) = link().await;
+            drop(far);
+            let mut answers = answers(near, unanswered).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let regular = matches!(answers.answer().await, Ok(None));
+            assert_eq!(regular, unanswered == 0);
+        }
     }
 }
