@@ -81,6 +81,8 @@ impl World {
         options.raft_address = address(id);
         options.join = (1..=size).map(address).collect();
         options.bootstrap_expect = Some(u32::try_from(size).unwrap());
+        // Zeroing segments of the usual size is most of what a start takes.
+        options.log_segment_bytes = 1 << 20;
         options.queue_requests_max = self.queue_requests_max;
         options.surroundings = Some(Surroundings {
             disk: Arc::new(self.disks[at].clone()) as Arc<dyn Disk>,
