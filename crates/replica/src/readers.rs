@@ -174,7 +174,11 @@ impl Readers {
         settings: &SqlSettings,
         options: ReaderOptions,
     ) -> Result<Self, ReplicaError> {
-        replica.reader(settings).is_read_only(&Request::default())?;
+        // Settings that can't work are said now. Damage isn't: where pages are repaired, readers open again by themselves.
+        match replica.reader(settings).is_read_only(&Request::default()) {
+            Err(error) if !error.is_damage() => return Err(error),
+            _ => {}
+        }
         let readers = options.readers.max(1);
         let state = State {
             jobs: BTreeMap::new(),

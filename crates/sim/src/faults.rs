@@ -13,7 +13,7 @@ use std::time::Duration;
 use turmoil::Sim;
 
 /// Kinds of faults, by the name under which the report counts them.
-pub(crate) const KINDS: [&str; 14] = [
+pub(crate) const KINDS: [&str; 15] = [
     "partition",
     "isolation",
     "one-way cut",
@@ -28,6 +28,7 @@ pub(crate) const KINDS: [&str; 14] = [
     "slow disk",
     "clock jump",
     "restart",
+    "rot",
 ];
 
 /// What is to happen later.
@@ -54,6 +55,8 @@ pub(crate) struct Faults {
     next: Duration,
     /// Longest pause between two faults.
     pause_ms: u64,
+    /// The machine whose database rots.
+    rots: u64,
 }
 
 impl Faults {
@@ -70,6 +73,7 @@ impl Faults {
         let early = draw.chance(20);
         let next = draw.millis(0, 2_000);
         let pause_ms = *draw.pick(&[600, 1_500, 4_000]);
+        let rots = 1 + draw.below(NODES);
         world.note(format_args!("faults: {kinds:?}, up to {pause_ms} ms apart"));
         Self {
             world: world.clone(),
@@ -81,6 +85,7 @@ impl Faults {
             early,
             next,
             pause_ms,
+            rots,
         }
     }
 
@@ -235,6 +240,9 @@ impl Faults {
         let Some(node) = self.any_node() else {
             return;
         };
+        if kind == "rot" {
+            return self.rot();
+        }
         let other = 1 + (node + self.draw.below(NODES - 1)) % NODES;
         self.world.note(format_args!("{kind} {node} {other}"));
         self.world.count(kind);
@@ -303,6 +311,14 @@ impl Faults {
                     .store(by_ms - 3_600_000, Ordering::Relaxed);
             }
             _ => self.restart(node),
+        }
+    }
+
+    /// One machine alone: a bit that is wrong on two of three can't be told from one that is right.
+    fn rot(&self) {
+        if self.machine(self.rots).rot(&self.draw) {
+            self.world.note(format_args!("rot in {}", name(self.rots)));
+            self.world.count("rot");
         }
     }
 

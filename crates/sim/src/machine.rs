@@ -51,8 +51,10 @@ struct State {
     boots: u64,
     phase: Phase,
     status: Option<Status>,
-    /// A disk of this machine has failed a call.
+    /// A disk of this machine has failed a call, or changed what it holds.
     disk_failed: bool,
+    /// The generation of the database in which a bit was flipped.
+    rotten: Option<u64>,
     /// The boot in which it last said that its state isn't to be trusted.
     out_of_service: u64,
     served: bool,
@@ -153,6 +155,7 @@ impl Machine {
                 phase: Phase::Off,
                 status: None,
                 disk_failed: false,
+                rotten: None,
                 out_of_service: 0,
                 served: false,
                 read: false,
@@ -285,6 +288,32 @@ impl Machine {
         let mut state = self.state();
         state.disk_failed |= state.disk.injected() > 0;
         state.disk_failed
+    }
+
+    /// Flips a bit of the database file; false if there is none yet. Neither process nor disk notice.
+    pub(crate) fn rot(&self, draw: &Draw) -> bool {
+        let disk = self.disk();
+        let live = disk.list_all().into_iter().filter_map(|path| {
+            let generation = path.strip_prefix("db/")?.strip_suffix("/main.db")?;
+            Some((generation.parse::<u64>().ok()?, path))
+        });
+        let Some((generation, path)) = live.max() else {
+            return false;
+        };
+        let bytes = disk.read_file(&path).map_or(0, |bytes| bytes.len());
+        let Ok(bytes @ 1..) = u64::try_from(bytes) else {
+            return false;
+        };
+        disk.flip(&path, draw.below(bytes), 1 << draw.below(8));
+        let mut state = self.state();
+        state.disk_failed = true;
+        state.rotten = Some(generation);
+        true
+    }
+
+    /// The generation of the database that is known to be damaged.
+    pub(crate) fn rotten(&self) -> Option<u64> {
+        self.state().rotten
     }
 
     fn fails(&self, why: String) {

@@ -34,11 +34,17 @@ impl StatementMachine {
     ///
     /// # Errors
     ///
-    /// State of another release, settings that SQLite doesn't take, or the store's.
+    /// State of another release, settings that SQLite doesn't take, or the store's. Damaged pages are none: this state is
+    /// distrusted then.
     pub fn open(replica: Arc<Replica>, settings: SqlSettings) -> Result<Arc<Self>, StatementError> {
         let side = Side::decode(&replica.mode_side())?;
         // Settings that can't work are said now and not by the first entry.
-        drop(Writer::open(replica.store(), replica.env(), &settings)?);
+        let opened = Writer::open(replica.store(), replica.env(), &settings);
+        match opened.map(drop).map_err(ReplicaError::from) {
+            // The member is out of service from its first moment on, and repairs this.
+            Err(error) if error.is_damage() => replica.distrust(&error.to_string())?,
+            opened => opened?,
+        }
         let engine = check_engine().map_err(ReplicaError::from)?.fingerprint;
         let apply = Mutex::new(Apply::begin(replica.clone(), settings, side));
         Ok(Arc::new(Self {

@@ -57,13 +57,17 @@ pub(crate) fn alter(disk: &SimulatedDisk) {
 
 /// Flips a bit in the middle of the live base file.
 fn rot(disk: &SimulatedDisk) {
+    rot_at(disk, |size| size / 2);
+}
+
+fn rot_at(disk: &SimulatedDisk, at: impl Fn(u64) -> u64) {
     let generation = Store::open(Options::new(Arc::new(disk.clone())))
         .unwrap()
         .generation();
     let file = disk
         .open(&format!("db/{generation}/main.db"), OpenMode::Existing)
         .unwrap();
-    let at = file.size().unwrap() / 2;
+    let at = at(file.size().unwrap());
     let mut byte = [0];
     file.read_exact_at(at, &mut byte).unwrap();
     file.write_at(at, &[byte[0] ^ 4]).unwrap();
@@ -189,6 +193,23 @@ fn a_node_with_a_rotten_page_is_repaired() {
             agree(&nodes, ROWS).await;
         });
     }
+}
+
+/// Without its first page SQLite opens nothing: the node started no more, and called for a new disk. Found by the
+/// simulation.
+#[test]
+fn a_node_whose_first_page_is_rotten_starts_and_is_repaired() {
+    simulated(async || {
+        let mut world = World::begin(14);
+        world.filled(ROWS).await;
+        let sick = 2;
+        rot_at(&world.disks[sick], |_| 100);
+        let nodes = world.start().await;
+        assert_eq!(rows(&nodes[sick], "SELECT 1", ReadLevel::None).await, None);
+        healed(&nodes, sick).await;
+        agree(&nodes, ROWS).await;
+        assert!(!is_marked(&world.disks[sick]));
+    });
 }
 
 /// A node that was found wrong and stopped before its repair serves nothing after the restart either.
