@@ -23,6 +23,9 @@ const SERVED_BY: HeaderName = HeaderName::from_static("x-rqlite-served-by");
 const INDEX: HeaderName = HeaderName::from_static("x-sqlrep-index");
 const CLUSTER: HeaderName = HeaderName::from_static("x-sqlrep-cluster");
 
+/// What pages of another origin may send.
+const ALLOWED_HEADERS: &str = "Content-Type, Idempotency-Key, Idempotency-Index";
+
 /// An endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
@@ -211,7 +214,7 @@ impl Front {
         headers.insert(VERSION, fixed(API_VERSION));
         headers.insert(OWN_VERSION, fixed(RELEASE));
         headers.insert(ACCESS_CONTROL_ALLOW_METHODS, fixed("OPTIONS, GET, POST"));
-        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, fixed("Content-Type"));
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, fixed(ALLOWED_HEADERS));
         if let Some(origin) = &self.allow_origin {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         }

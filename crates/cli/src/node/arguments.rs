@@ -61,6 +61,10 @@ pub(crate) struct NodeArguments {
     #[arg(long, env = "SQLREP_HTTP_ADV_ADDR", value_name = "HOST:PORT")]
     pub(crate) http_adv_addr: Option<Address>,
 
+    /// Origin whose pages may call this node from a browser, * for all. Default: none, no CORS header is sent
+    #[arg(long, env = "SQLREP_HTTP_ALLOW_ORIGIN", value_name = "ORIGIN")]
+    pub(crate) http_allow_origin: Option<String>,
+
     /// Address to listen on for the other nodes. Default: 127.0.0.1:4002, the loopback because there is no TLS yet
     #[arg(long, env = "SQLREP_RAFT_ADDR", value_name = "HOST:PORT")]
     pub(crate) raft_addr: Option<Address>,
@@ -263,6 +267,7 @@ impl NodeArguments {
             data_dir: self.data_dir.or(file.data_dir),
             http_addr: self.http_addr.or(file.http_addr),
             http_adv_addr: self.http_adv_addr.or(file.http_adv_addr),
+            http_allow_origin: self.http_allow_origin.or(file.http_allow_origin),
             raft_addr: self.raft_addr.or(file.raft_addr),
             raft_adv_addr: self.raft_adv_addr.or(file.raft_adv_addr),
             join: list(self.join, file.join),

@@ -149,11 +149,12 @@ async fn input_ended(matters: bool) {
     while let Ok(1..) = input.read(&mut dropped).await {}
 }
 
-fn http_options(settings: &NodeSettings) -> sqlrep_http_api::Options {
+pub(super) fn http_options(settings: &NodeSettings) -> sqlrep_http_api::Options {
     let mut options = sqlrep_http_api::Options::default();
     if let Some(connections) = settings.connections {
         options.connections_max = connections;
     }
+    options.allow_origin.clone_from(&settings.allow_origin);
     options
 }
 

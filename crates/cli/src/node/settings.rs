@@ -48,6 +48,7 @@ pub(crate) struct NodeSettings {
     pub(crate) queue: Option<usize>,
     /// None: the HTTP server's default.
     pub(crate) connections: Option<usize>,
+    pub(crate) allow_origin: Option<String>,
     /// None: the node's default.
     pub(crate) log_retention_entries: Option<u64>,
     /// None: the node's default.
@@ -106,6 +107,7 @@ impl NodeSettings {
             read_queue: arguments.read_queue,
             queue: arguments.queue,
             connections: arguments.connections,
+            allow_origin: arguments.http_allow_origin,
             log_retention_entries: arguments.log_retention_entries,
             log_retention_bytes: arguments.log_retention_bytes,
             log_retention_max_bytes: arguments.log_retention_max,
@@ -142,9 +144,27 @@ impl NodeSettings {
             }
         }
         logging::filter(&self.log_level)?;
+        self.origin()?;
         self.retention()?;
         self.addresses()?;
         self.founding()
+    }
+
+    /// An origin as browsers send it (RFC 6454): scheme, host and perhaps a port, no path.
+    fn origin(&self) -> Result<(), String> {
+        let Some(origin) = self.allow_origin.as_deref() else {
+            return Ok(());
+        };
+        let host = origin.split_once("://").map_or("", |(_, host)| host);
+        let whole = !host.is_empty()
+            && !host.contains('/')
+            && origin.bytes().all(|byte| byte.is_ascii_graphic());
+        if origin == "*" || whole {
+            return Ok(());
+        }
+        Err(format!(
+            "--http-allow-origin is {origin:?}; write * or an origin such as https://example.com, without a path"
+        ))
     }
 
     fn retention(&self) -> Result<(), String> {

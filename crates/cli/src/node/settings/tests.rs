@@ -30,6 +30,18 @@ fn defaults_are_on_loopback() {
 }
 
 #[test]
+fn the_allowed_origin_reaches_the_front() {
+    for origin in ["*", "https://example.com:8443"] {
+        let flag = format!("--http-allow-origin={origin}");
+        let settings = settings(&[&flag]).unwrap();
+        let front = crate::node::run::http_options(&settings);
+        assert_eq!(front.allow_origin.as_deref(), Some(origin));
+    }
+    let front = crate::node::run::http_options(&settings(&[]).unwrap());
+    assert_eq!(front.allow_origin, None);
+}
+
+#[test]
 fn contradictions_say_what_to_do() {
     for (flags, says) in [
         (&["--mode=page"][..], "page mode is not yet available"),
@@ -51,6 +63,9 @@ fn contradictions_say_what_to_do() {
         (&["--queue=0"], "--queue is 0"),
         (&["--read-queue=0"], "--read-queue is 0"),
         (&["--connections=0"], "--connections is 0"),
+        (&["--http-allow-origin=example.com"], "without a path"),
+        (&["--http-allow-origin=https://a/"], "without a path"),
+        (&["--http-allow-origin=https://a\n"], "without a path"),
         (&["--log-level=a=loud"], "no log level"),
         (
             &["--page-size=4096", "--setting=page_bytes=512"],
