@@ -41,7 +41,7 @@ impl<M: StateMachine> Member<M> {
 impl<M: StateMachine> Inner<M> {
     /// Tells the changes until Raft ends.
     pub(super) async fn announce(self: Arc<Self>) {
-        let (mut members, mut side) = (self.raft.metrics(), self.shared.side.subscribe());
+        let (mut members, mut side) = (self.raft.server_metrics(), self.shared.side.subscribe());
         loop {
             let now = self.cluster_now();
             self.shared.cluster.send_if_modified(|told| {
@@ -63,7 +63,7 @@ impl<M: StateMachine> Inner<M> {
     }
 
     pub(super) fn cluster_now(&self) -> Cluster {
-        let metrics = self.raft.metrics();
+        let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
         let members = metrics.membership_config.membership();
         let voters: Vec<u64> = members.voter_ids().collect();

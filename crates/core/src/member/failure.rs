@@ -24,13 +24,14 @@ impl<M: StateMachine> Member<M> {
     async fn raft_ended(&self) -> MemberError {
         use openraft::async_runtime::WatchReceiver;
         let inner = &self.inner;
-        let mut changes = inner.raft.metrics();
+        // They end with Raft's task, which tells why before; entries don't change them.
+        let mut changes = inner.raft.server_metrics();
         let why = loop {
-            if let (_, Some(why)) = self.progress() {
-                break why;
-            }
-            if changes.changed().await.is_err() {
-                break "raft's task ended".to_owned();
+            let ended = changes.changed().await.is_err();
+            match self.progress() {
+                (_, Some(why)) => break why,
+                _ if ended => break "raft's task ended".to_owned(),
+                _ => {}
             }
         };
         if inner.queue.is_closed() {

@@ -58,7 +58,7 @@ async fn propose_until_named<M: StateMachine>(raft: &Raft<M>, shared: &Shared<M>
 
 /// Waits until this node leads; none if Raft has ended.
 async fn leads<M: StateMachine>(raft: &Raft<M>, shared: &Shared<M>) -> Option<Term> {
-    let mut changes = raft.metrics();
+    let mut changes = raft.server_metrics();
     loop {
         if let Some(term) = Standing::of(raft).leads(shared.node) {
             return Some(term);

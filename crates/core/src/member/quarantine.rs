@@ -34,7 +34,7 @@ impl<M: StateMachine> Inner<M> {
 
     /// Hands over whatever leadership there is.
     async fn lead_nothing(&self) {
-        let mut changes = self.raft.metrics();
+        let mut changes = self.raft.server_metrics();
         loop {
             if let Some(term) = Standing::of(&self.raft).leads(self.shared.node) {
                 self.hand_over(term).await;

@@ -309,7 +309,7 @@ impl<M: StateMachine> Inner<M> {
 
 /// Waits until this node follows somebody else than `leader`.
 async fn followed<M: StateMachine>(raft: &Raft<M>, leader: NodeId) {
-    let mut changes = raft.metrics();
+    let mut changes = raft.server_metrics();
     while Standing::of(raft).leader == Some(leader) {
         if changes.changed().await.is_err() {
             return;

@@ -1,6 +1,12 @@
 //! Who leads, as far as this node knows.
+//!
+//! openraft tells news on two channels: on one (`metrics`) with every entry, on the other (`server_metrics`) when role, leader,
+//! vote or members change. Whoever waits for the latter waits on the second, so that entries wake nobody, and looks at what
+//! that channel tells: it is told first, so that the other may still show what was before.
+//!
+//! Invariant 1: what [`Standing::of`] answers changes only with a change on `server_metrics`, or with its end.
 
-use crate::raft::{Raft, node_id};
+use crate::raft::{Raft, node_id, vote_out};
 use crate::{NodeId, StateMachine, Term};
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
@@ -42,11 +48,17 @@ pub(crate) struct Standing {
 
 impl Standing {
     pub(crate) fn of<M: StateMachine>(raft: &Raft<M>) -> Self {
-        let metrics = raft.metrics();
+        // Its end is told on the other channel alone, before this one ends.
+        let ended = raft.metrics().borrow_watched().state == ServerState::Shutdown;
+        let metrics = raft.server_metrics();
         let metrics = metrics.borrow_watched();
         Self {
-            role: metrics.state.into(),
-            term: Term(metrics.current_term),
+            role: if ended {
+                Role::Stopped
+            } else {
+                metrics.state.into()
+            },
+            term: vote_out(&metrics.vote).term,
             leader: metrics.current_leader.map(node_id),
         }
     }
@@ -60,7 +72,7 @@ impl Standing {
 
 /// Waits until `node` doesn't lead in `term`; at once if it doesn't now.
 pub(crate) async fn lost<M: StateMachine>(raft: &Raft<M>, node: NodeId, term: Term) {
-    let mut changes = raft.metrics();
+    let mut changes = raft.server_metrics();
     while Standing::of(raft).leads(node) == Some(term) {
         if changes.changed().await.is_err() {
             return;

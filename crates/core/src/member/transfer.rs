@@ -114,7 +114,7 @@ impl<M: StateMachine> Inner<M> {
 
     /// Waits until this node knows of another leader.
     async fn taken_over(&self) {
-        let mut changes = self.raft.metrics();
+        let mut changes = self.raft.server_metrics();
         loop {
             let leader = Standing::of(&self.raft).leader;
             if leader.is_some_and(|leader| leader != self.shared.node) {

@@ -165,7 +165,7 @@ impl<M: StateMachine> Inner<M> {
 
     /// Waits for news of who leads, a little; false once the deadline has passed.
     pub(super) async fn look_again(&self, deadline: Instant) -> bool {
-        let mut changes = self.raft.metrics();
+        let mut changes = self.raft.server_metrics();
         let (least, most) = LOOK_AGAIN;
         tokio::time::sleep(least).await;
         // Without news it is looked at all the same; an end of the news shows in the next look.

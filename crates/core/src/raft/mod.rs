@@ -94,7 +94,7 @@ pub(crate) fn leadership(term: Term) -> CommittedLeaderId<u64> {
     CommittedLeaderId::new(term.0)
 }
 
-fn vote_out(vote: &RaftVote) -> Vote {
+pub(crate) fn vote_out(vote: &RaftVote) -> Vote {
     Vote {
         term: Term(vote.leader_id.term()),
         node: Some(node_id(*vote.leader_id.node_id())),
