@@ -168,6 +168,7 @@ impl<M: SqlMachine> Front<M> {
                 ("proposed_requests_total", number(counts.requests)),
                 ("gathered_requests_max", number(counts.gathered_max)),
                 ("read_rounds_total", number(counts.read_rounds)),
+                ("lease_rounds_total", number(counts.lease_rounds)),
                 ("readers_waiting_requests", size(self.readers.queued())),
                 ("readers_busy", size(self.readers.busy())),
                 ("store_version_bytes", number(store.version_bytes)),

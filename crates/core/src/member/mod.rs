@@ -166,6 +166,8 @@ pub(crate) struct Inner<M: StateMachine> {
     queue: Arc<Queue<Keyed<M::Request>, M::Reply>>,
     read_index: Asked,
     barriers: Asked,
+    /// Where weak reads wait for what the leader's lease is worth.
+    leases: Rounds,
     lines: Lines,
     demands: mpsc::Sender<checkpoint::Demand>,
     founding: Option<Genesis>,
@@ -227,10 +229,12 @@ impl<M: StateMachine> Member<M> {
         let waiting_max = shared.settings.reads_waiting_max;
         let (read_index, read_rounders) = asked(waiting_max);
         let (barriers, barrier_rounders) = asked(waiting_max);
+        let (leases, lease_rounder) = rounds(waiting_max);
         let inner = Arc::new(Inner {
             queue: Arc::new(Queue::new(&shared.settings)),
             read_index,
             barriers,
+            leases,
             lines: Lines::new(transport.clone(), tasks.clone(), &shared.settings),
             demands,
             founding,
@@ -253,6 +257,8 @@ impl<M: StateMachine> Member<M> {
             ));
         }
         inner.run_rounds(read_rounders, barrier_rounders);
+        let raft = inner.raft.clone();
+        tasks.spawn(lease_rounder.run(move || reads::lease(raft.clone())));
         tasks.spawn(inner.clone().keep_checkpoints(demanded));
         tasks.spawn(inner.clone().keep_quarantine());
         tasks.spawn(inner.clone().keep_repaired());

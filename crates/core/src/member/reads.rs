@@ -65,7 +65,7 @@ impl<M: StateMachine> Member<M> {
                 return Ok(None);
             }
             let led = |index: &EntryId| permit.at.is_some_and(|at| at.term == index.term);
-            if lease(&self.inner.raft).await.as_ref().is_ok_and(led) {
+            if self.inner.leases.join().await.as_ref().is_ok_and(led) {
                 return Ok(None);
             }
             let index = self.strict(&self.inner.read_index).await?;
@@ -135,7 +135,7 @@ impl<M: StateMachine> Member<M> {
                 self.fresh(bound)?;
                 *self.inner.shared.applied.borrow()
             }
-            ReadLevel::Weak | ReadLevel::Auto => Some(lease(&self.inner.raft).await?),
+            ReadLevel::Weak | ReadLevel::Auto => Some(self.inner.leases.join().await?),
             ReadLevel::Linearizable => Some(self.strict(&self.inner.read_index).await?),
             ReadLevel::Strong => Some(self.strict(&self.inner.barriers).await?),
         };
@@ -318,8 +318,8 @@ async fn followed<M: StateMachine>(raft: &Raft<M>, leader: NodeId) {
 }
 
 /// The read index under this leader's lease.
-async fn lease<M: StateMachine>(raft: &Raft<M>) -> Result<EntryId, ReadError> {
-    read_index(raft, ReadPolicy::LeaseRead).await
+pub(super) async fn lease<M: StateMachine>(raft: Raft<M>) -> Result<EntryId, ReadError> {
+    read_index(&raft, ReadPolicy::LeaseRead).await
 }
 
 async fn read_index<M: StateMachine>(

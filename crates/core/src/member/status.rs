@@ -36,6 +36,8 @@ pub struct Counts {
     pub gathered_max: u64,
     /// Rounds that confirmed this leader, or asked the leader, for waiting reads.
     pub read_rounds: u64,
+    /// Questions after the lease, each for all weak reads that waited.
+    pub lease_rounds: u64,
     /// How often this node was in doubt and judged itself.
     pub trials: u64,
     /// How often its state was replaced by the leader's.
@@ -176,6 +178,7 @@ impl<M: StateMachine> Member<M> {
             requests: counters.requests.load(Ordering::Relaxed),
             gathered_max: counters.gathered_max.load(Ordering::Relaxed),
             read_rounds: self.inner.read_index.here.begun() + self.inner.read_index.there.begun(),
+            lease_rounds: self.inner.leases.begun(),
             trials: self.inner.shared.trials.load(Ordering::Relaxed),
             repairs: self.inner.repair.done(),
         }

@@ -145,6 +145,24 @@ async fn reads_that_wait_share_a_round() {
     }
 }
 
+/// Rule 42: the lease is asked for all reads that wait, before their rows are computed and again behind the last of them.
+#[tokio::test(start_paused = true)]
+async fn weak_reads_that_wait_share_the_question_after_the_lease() {
+    let cluster = Cluster::form(3, Style::Late).await;
+    let leader = cluster.leader().await;
+    leader.push("a").await.unwrap();
+    let asked = || leader.member.status().counts.lease_rounds;
+    let before = asked();
+    let waiting = (0..500).map(|_| weak(leader));
+    let permits = futures_util::future::join_all(waiting).await;
+    let begun = asked();
+    assert!((1..=3).contains(&(begun - before)), "{begun} - {before}");
+    let waiting = permits.iter().map(|permit| leader.member.recheck(permit));
+    let rechecked = futures_util::future::join_all(waiting).await;
+    assert!(rechecked.iter().all(|again| *again == Ok(None)));
+    assert!((1..=3).contains(&(asked() - begun)), "each is asked again");
+}
+
 #[tokio::test(start_paused = true)]
 async fn weak_reads_are_the_leaders() {
     let cluster = Cluster::form(3, Style::Late).await;
