@@ -7,9 +7,10 @@
 //! ```
 //!
 //! Whoever is idle takes the next job, so that a long query holds up one connection and no others. Readers see the
-//! newest entry end and never wait for the writer.
+//! newest entry end and never wait for the writer. Waking a worker costs more than a short query: one is woken at a time, and wakes
+//! the next one if it leaves jobs behind when it takes its own.
 //!
-//! Invariant 1: while a job waits, no worker is idle. Invariant 2: each job's `done` is called once, with an error if need be;
+//! Invariant 1: while a job waits, no worker is idle, or one is on its way. Invariant 2: each job's `done` is called once, with an error if need be;
 //! not at all where it waited and its [`ReadTicket`] was dropped. Invariant 3: a job whose ticket was dropped holds neither a place in the queue nor,
 //! for longer than it takes to notice, a worker.
 //!
@@ -128,7 +129,21 @@ struct State {
     next: u64,
     /// Workers that have found the queue empty.
     idle: Vec<usize>,
+    /// A worker was woken and hasn't looked yet.
+    woken: bool,
     closed: bool,
+}
+
+impl State {
+    /// The worker that has to be woken for what waits (invariant 1).
+    fn wakes(&mut self) -> Option<usize> {
+        if self.woken || self.jobs.is_empty() {
+            return None;
+        }
+        let worker = self.idle.pop()?;
+        self.woken = true;
+        Some(worker)
+    }
 }
 
 struct Queue {
@@ -136,10 +151,12 @@ struct Queue {
     jobs_max: usize,
 }
 
+type Workers = [Actor<LocalReader>];
+
 /// The pool. Dropping it closes it.
 pub struct Readers {
     queue: Arc<Queue>,
-    workers: Vec<Actor<LocalReader>>,
+    workers: Arc<Workers>,
     stops: Vec<Arc<Stop>>,
 }
 
@@ -152,15 +169,35 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next job for a worker; without one it is idle from here on.
-    fn next(&self, worker: usize) -> Option<Job> {
+    /// The next job for a worker, and who is woken for the one behind it; without a job it is idle from here on.
+    fn next(&self, worker: usize, just_woken: bool) -> Option<(Job, Option<usize>)> {
         let mut state = self.state();
-        let job = state.jobs.pop_first().map(|(_, job)| job);
-        if job.is_none() {
-            state.idle.push(worker);
+        if just_woken {
+            state.woken = false;
         }
-        job
+        let Some((_, job)) = state.jobs.pop_first() else {
+            state.idle.push(worker);
+            return None;
+        };
+        Some((job, state.wakes()))
     }
+}
+
+/// Wakes an idle worker: it does what waits, and wakes others for what it leaves.
+fn wake(queue: &Arc<Queue>, workers: &Arc<Workers>, worker: usize) {
+    let (queue, others) = (queue.clone(), Arc::downgrade(workers));
+    let sent = workers[worker].send(move |reader| {
+        let mut just_woken = true;
+        while let Some((job, next)) = queue.next(worker, just_woken) {
+            just_woken = false;
+            // A pool that is gone has taken back what waited.
+            if let (Some(next), Some(workers)) = (next, others.upgrade()) {
+                wake(&queue, &workers, next);
+            }
+            job.run(reader);
+        }
+    });
+    assert_eq!(sent, Ok(()), "an idle worker has nothing else to do");
 }
 
 impl Readers {
@@ -184,6 +221,7 @@ impl Readers {
             jobs: BTreeMap::new(),
             next: 0,
             idle: (0..readers).rev().collect(),
+            woken: false,
             closed: false,
         };
         let (mut workers, mut stops) = (Vec::new(), Vec::new());
@@ -199,7 +237,7 @@ impl Readers {
         });
         Ok(Self {
             queue,
-            workers,
+            workers: workers.into(),
             stops,
         })
     }
@@ -247,22 +285,12 @@ impl Readers {
             return Ok(ticket);
         }
         state.jobs.insert(ticket.number, job);
-        let woken = state.idle.pop();
+        let woken = state.wakes();
         drop(state);
         if let Some(worker) = woken {
-            self.look(worker);
+            wake(&self.queue, &self.workers, worker);
         }
         Ok(ticket)
-    }
-
-    fn look(&self, worker: usize) {
-        let queue = self.queue.clone();
-        let sent = self.workers[worker].send(move |reader| {
-            while let Some(job) = queue.next(worker) {
-                job.run(reader);
-            }
-        });
-        assert_eq!(sent, Ok(()), "an idle worker has nothing else to do");
     }
 
     /// Jobs waiting, a figure for operators.
@@ -278,12 +306,12 @@ impl Readers {
     }
 
     /// Answers what waits with [`ReplicaError::Closed`], interrupts what runs, and calls `closed` once every connection is closed.
-    pub fn close(mut self, closed: impl FnOnce() + Send + 'static) {
+    pub fn close(self, closed: impl FnOnce() + Send + 'static) {
         self.end();
         let last = Arc::new(Mutex::new((self.workers.len(), Some(closed))));
-        for worker in self.workers.drain(..) {
+        for worker in self.workers.iter() {
             let last = last.clone();
-            worker.close(move || {
+            worker.clone().close(move || {
                 let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
                 last.0 -= 1;
                 if last.0 == 0

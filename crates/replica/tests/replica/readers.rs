@@ -9,7 +9,7 @@ use sqlrep_replica::{
 use sqlrep_sql::{Outcome, ReadLimits, Reply, Request, SqlSettings, Value};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(30);
@@ -233,6 +233,46 @@ fn asleep(queue_max: usize) -> Readers {
         queue_max,
     };
     Readers::start(&replica, &SqlSettings::default(), options).unwrap()
+}
+
+#[test]
+fn one_worker_is_woken_for_jobs_that_come_together() {
+    let readers = asleep(3);
+    let waiting: Vec<_> = (0..3)
+        .map(|_| readers.query(job("SELECT 1").0).unwrap())
+        .collect();
+    assert_eq!((readers.queued(), readers.busy()), (3, 1));
+    drop(waiting);
+}
+
+#[test]
+fn a_worker_that_leaves_jobs_behind_wakes_the_next_one() {
+    const JOBS: usize = 4;
+    let node = Node::on_env(9, Env::real());
+    let readers = pool(&node.replica, JOBS);
+    for _ in 0..20 {
+        let (meet, (sender, met)) = (Arc::new(Barrier::new(JOBS)), channel());
+        let tickets: Vec<_> = (0..JOBS)
+            .map(|_| {
+                let (meet, sender) = (meet.clone(), sender.clone());
+                let done = Box::new(move |_| {
+                    meet.wait();
+                    sender.send(()).unwrap();
+                });
+                let (request, limits) = (Request::query("SELECT 1"), ReadLimits::default());
+                let job = QueryJob {
+                    request,
+                    limits,
+                    done,
+                };
+                readers.query(job).unwrap()
+            })
+            .collect();
+        for _ in 0..JOBS {
+            met.recv_timeout(LONG).expect("each job has a worker");
+        }
+        drop(tickets);
+    }
 }
 
 #[test]
