@@ -19,6 +19,7 @@ use std::io;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Handle, Runtime};
 
 /// How long requests may go on once the node is told to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -80,20 +81,36 @@ fn refused(error: &NodeError) -> Exit {
     }
 }
 
+/// What runs the tasks. Those of Raft and of the links to other members have one thread for themselves: the steps of a write
+/// follow each other on it without waking another one, and no client's request holds up a heartbeat.
+struct Runtimes {
+    members: Runtime,
+    /// A thread for each processor.
+    clients: Runtime,
+}
+
+impl Runtimes {
+    fn start() -> io::Result<Self> {
+        let (mut members, mut clients) = (Builder::new_multi_thread(), Builder::new_multi_thread());
+        members.worker_threads(1).thread_name("raft");
+        clients.thread_name("http");
+        Ok(Self {
+            members: members.enable_all().build()?,
+            clients: clients.enable_all().build()?,
+        })
+    }
+}
+
 /// Runs a node until it is told to stop or has to.
 pub(super) fn run(settings: &NodeSettings) -> Exit {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
-    let done = match runtime {
-        Ok(runtime) => {
-            let done = runtime.block_on(Box::pin(serve(settings)));
-            // A read of standard input may still block one of its threads.
-            runtime.shutdown_background();
-            done
-        }
-        Err(error) => Err(RunError::Machine(error)),
-    };
+    let runtimes = Runtimes::start().map_err(RunError::Machine);
+    let done = runtimes.and_then(|Runtimes { members, clients }| {
+        let done = members.block_on(Box::pin(serve(settings, clients.handle())));
+        // A read of standard input may still block one of their threads.
+        clients.shutdown_background();
+        members.shutdown_background();
+        done
+    });
     match done {
         Ok(()) => Exit::Ok,
         Err(error) => {
@@ -103,18 +120,22 @@ pub(super) fn run(settings: &NodeSettings) -> Exit {
     }
 }
 
-async fn serve(settings: &NodeSettings) -> Result<(), RunError> {
+async fn serve(settings: &NodeSettings, clients: &Handle) -> Result<(), RunError> {
     let mut signals = Signals::listen().map_err(RunError::Machine)?;
     let address = settings.http_address.to_string();
-    let listener = TcpListener::bind(&address).await;
-    let listener = listener.map_err(|source| RunError::Listen { address, source })?;
+    let bound = clients.spawn(TcpListener::bind(address.clone())).await;
+    let bound = bound.expect("it doesn't panic, and its runtime ends later");
+    let listener = bound.map_err(|source| RunError::Listen { address, source })?;
     let node = Box::pin(Node::start(options(settings))).await?;
     let api = Api {
         database: node.database(),
         admin: node.admin(),
         options: http_options(settings),
     };
-    let server = Server::start(listener, api);
+    let server = {
+        let _on_their_threads = clients.enter();
+        Server::start(listener, api)
+    };
     tracing::info!(node = %node.id(), http = %settings.http_address, raft = node.raft_address(), "serving");
     tokio::select! {
         () = signals.stop() => {}
