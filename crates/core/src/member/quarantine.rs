@@ -3,15 +3,15 @@
 //!
 //! It doesn't repair anything: `repair` does.
 
-use super::standing::{Standing, lost};
+use super::standing::Standing;
 use super::{Inner, StateMachine};
 use crate::raft::node_id;
-use crate::{NodeId, Term};
+use crate::NodeId;
 use openraft::async_runtime::WatchReceiver;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A handover that didn't come about is tried again this often.
+/// Leadership is handed over at most this often: it may come back at once, where nobody trusts its state.
 const HAND_OVER_AGAIN: Duration = Duration::from_millis(500);
 
 impl<M: StateMachine> Inner<M> {
@@ -36,23 +36,21 @@ impl<M: StateMachine> Inner<M> {
     async fn lead_nothing(&self) {
         let mut changes = self.raft.server_metrics();
         loop {
-            if let Some(term) = Standing::of(&self.raft).leads(self.shared.node) {
-                self.hand_over(term).await;
+            if Standing::of(&self.raft).leads(self.shared.node).is_some() {
+                self.hand_over().await;
             } else if changes.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    async fn hand_over(&self, term: Term) {
+    async fn hand_over(&self) {
         if let Some(to) = self.most_caught_up() {
             tracing::warn!(node = %self.shared.node, %to, "the leadership is handed over");
             // An error means that Raft has ended, and with it the leadership.
             self.raft.trigger().transfer_leader(to.get()).await.ok();
         }
-        let left = lost(&self.raft, self.shared.node, term);
-        // Out of time: the loop looks again.
-        tokio::time::timeout(HAND_OVER_AGAIN, left).await.ok();
+        tokio::time::sleep(HAND_OVER_AGAIN).await;
     }
 
     /// The other voter that is known to have the most of the log.
