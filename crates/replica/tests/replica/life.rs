@@ -5,6 +5,7 @@ use sqlrep_core::{CheckpointStep, Which};
 use sqlrep_disk::{Fault, Loss, Operation, SimulatedDisk};
 use sqlrep_env::Retry;
 use sqlrep_replica::{CheckpointPolicy, entry_id};
+use std::io::Write;
 use std::time::Duration;
 
 /// Rule 4: what an entry has committed in SQLite is nobody's business before its end.
@@ -164,6 +165,7 @@ fn a_crash_at_every_call_of_a_checkpoint_leaves_a_whole_end() {
         assert_eq!(again.store().committed().position.map(entry_id), end.id);
         assert_eq!(again.one("PRAGMA integrity_check"), "ok");
     }
+    writeln!(std::io::stderr(), "checkpoint: {old} old states, {new} new").unwrap();
     assert!(old > 2 && new > 2, "{old} old, {new} new");
 }
 
