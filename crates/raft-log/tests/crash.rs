@@ -10,6 +10,7 @@ mod common;
 use common::{Model, Opened, Run, Step, open, script};
 use sqlrep_core::LogStore;
 use sqlrep_disk::{Fault, Loss, SimulatedDisk};
+use std::io::Write;
 
 const LOSSES: [Loss; 5] = [
     Loss::Nothing,
@@ -59,8 +60,10 @@ fn check(opened: &Opened, possible: &[Model], context: &str) -> Model {
     found
 }
 
-/// Opens what the crash left, with a crash in opening itself at each `again`; then goes on and crashes once more.
-fn recover(disk: &SimulatedDisk, possible: &[Model], context: &str) {
+/// Opens what the crash left, with a crash in opening itself at each `again`; then goes on and crashes once more. How many
+/// states were tried.
+fn recover(disk: &SimulatedDisk, possible: &[Model], context: &str) -> u64 {
+    let mut states = 0;
     for (number, loss) in LOSSES.into_iter().enumerate() {
         for again in [0, 1, 3, 5, 7, 9, 11, 14] {
             let context = format!("{context}, {loss:?}, recovery crashed at {again}");
@@ -74,8 +77,10 @@ fn recover(disk: &SimulatedDisk, possible: &[Model], context: &str) {
             let opened = open(&after).unwrap_or_else(|error| panic!("{context}: {error}"));
             let found = check(&opened, possible, &context);
             go_on(&after, opened, found, &context);
+            states += 1;
         }
     }
+    states
 }
 
 /// Rule 14: appends less than may have been cut, loses power, and finds exactly that.
@@ -100,35 +105,46 @@ fn go_on(disk: &SimulatedDisk, opened: Opened, found: Model, context: &str) {
     );
 }
 
-/// Runs the script with one more call before the order strikes each time, until it strikes no more.
-fn try_all(order: impl Fn(&SimulatedDisk, u64)) {
+/// Runs the script with one more call before the order strikes each time, until it strikes no more. The number of states is
+/// told on the terminal, of a passing run too.
+fn try_all(story: &str, order: impl Fn(&SimulatedDisk, u64)) {
+    let mut states = 0;
     for call in 1.. {
         let disk = SimulatedDisk::new(call);
         order(&disk, call);
         let (possible, whole) = live(&disk);
         if whole && disk.calls() < call {
             assert!(call > 100, "the script has many calls: {call}");
+            let calls = disk.calls();
+            writeln!(
+                std::io::stderr(),
+                "log, {story}: {states} states over {calls} calls"
+            )
+            .unwrap();
             return;
         }
-        recover(&disk, &possible, &format!("call {call}"));
+        assert!(disk.injected() > 0, "nothing struck at call {call}");
+        states += recover(&disk, &possible, &format!("call {call}"));
     }
 }
 
 /// Rules 8, 13 and 14: power loss at every call.
 #[test]
 fn a_crash_at_every_call_loses_nothing_acknowledged_and_brings_nothing_back() {
-    try_all(|disk, call| disk.crash_at(call));
+    try_all("a power loss", |disk, call| disk.crash_at(call));
 }
 
 /// Rule 13: a call that fails once ends the log; the next process finds what was acknowledged.
 #[test]
 fn a_call_that_fails_once_loses_nothing_acknowledged() {
-    try_all(|disk, call| disk.inject(Fault::io(call)));
+    try_all("a failed call", |disk, call| disk.inject(Fault::io(call)));
 }
 
 #[test]
 fn calls_that_fail_from_some_point_on_lose_nothing_acknowledged() {
-    try_all(|disk, call| disk.inject(Fault::io(call).forever()));
+    try_all("a failing disk", |disk, call| {
+        disk.inject(Fault::io(call).forever());
+    });
 }
 
 #[test]
