@@ -1,5 +1,7 @@
 //! Page mode: entries of changed pages; applies by copying. The machine isn't built yet: a node refuses
-//! `--mode=page` by name. What stands here is its contract and the one decision everything else hangs on.
+//! `--mode=page` by name. What stands here: the machine's contract, the one decision everything else hangs on ([`Tail`]), and
+//! what its entries carry, from images to bytes and back ([`encode`], [`PageSet`], [`Applying`]). What doesn't: running SQL
+//! on speculation, capturing and coalescing pages, the order of parts in the log and their spill file, held replies.
 //!
 //! ```text
 //!  leader: run on the newest finished version ─► capture pages at commit ─► coalesce ─► one page set per entry
@@ -12,10 +14,19 @@
 //! 2. Anything computed on speculation, a SELECT or an error too, leaves the node only when its base is
 //!    committed and the leadership confirmed after it was computed (safety rule 25).
 //! 3. Abort is: close the writer connection, drop versions above the committed one, new epoch. Nothing less.
-//! 4. Each page of a set names its base, the previous image or zeros; nothing is inferred from the size.
+//! 4. Each page of a set names its base, the previous image, zeros or none; nothing is inferred from the size.
 //! 5. The tail of a split set moves with its last part only (safety rule 26).
+//!
+//! `examples/page_set_bytes.rs` prints what a transaction takes in the log, and how fast sets are applied.
 #![forbid(unsafe_code)]
 
+mod error;
+mod page_set;
 mod tail;
 
+pub use error::PageModeError;
+pub use page_set::{
+    Applying, Base, ENCODE_BYTES_MAX, Head, NewPage, Old, PART_BYTES_MAX, PART_IMAGE_BYTES_MAX,
+    PageChange, PageSet, PageSource, Part, apply, encode,
+};
 pub use tail::Tail;
