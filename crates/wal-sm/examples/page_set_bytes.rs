@@ -4,7 +4,7 @@
 //! cargo run --release -p sqlrep-wal-sm --example page_set_bytes
 //! ```
 //!
-//! Plain SQLite runs the transactions on a database in memory, 64 to a set, as a leader coalesces them under load. Pages before and
+//! Plain SQLite runs the transactions on a temporary file, 64 to a set or one, as a leader coalesces them under load. Pages before and
 //! behind each set are compared, the changes encoded, decoded and applied to a copy, which ends byte-identical. A row has a
 //! payload of 100 bytes: half of them random, half the same in each row, or all random.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
@@ -132,6 +132,8 @@ impl PageSource for Follower {
 
 /// Plain SQLite, and what its pages were when it was last looked at.
 struct Leader {
+    /// Removed when the leader is dropped.
+    _file: tempfile::TempPath,
     connection: Connection,
     seen: Follower,
     sequence: u64,
@@ -139,15 +141,19 @@ struct Leader {
 
 impl Leader {
     fn new(scale: Scale, load: Load) -> Answer<Self> {
-        let connection = Connection::open_in_memory()?;
+        let file = tempfile::NamedTempFile::new()?.into_temp_path();
+        let connection = Connection::open(&file)?;
         connection.execute_batch(
             "PRAGMA page_size = 4096;
+             PRAGMA journal_mode = MEMORY;
+             PRAGMA synchronous = OFF;
              CREATE TABLE row(id INTEGER PRIMARY KEY, key BLOB, payload BLOB);",
         )?;
         if load == Load::InsertRandomIndex {
             connection.execute_batch("CREATE INDEX row_key ON row(key)")?;
         }
         let leader = Self {
+            _file: file,
             connection,
             seen: Follower::new(PageSize::DEFAULT),
             sequence: 0,

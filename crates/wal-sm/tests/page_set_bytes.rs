@@ -23,12 +23,12 @@ fn bytes(load: Load) -> f64 {
     figures.bytes_per_transaction()
 }
 
-/// A quarter above what was measured when this was written.
+/// A quarter to a half above what it took on a table of this size.
 #[test]
 fn a_transaction_of_one_row_takes_few_bytes() {
     let (insert, update) = (bytes(Load::Insert), bytes(Load::Update));
     assert!(insert < 80.0, "INSERT: {insert}");
     assert!(update < 80.0, "UPDATE: {update}");
     let random = bytes(Load::InsertRandomIndex);
-    assert!(random < 800.0, "INSERT with a random index: {random}");
+    assert!(random < 300.0, "INSERT with a random index: {random}");
 }

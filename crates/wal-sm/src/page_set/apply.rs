@@ -127,11 +127,18 @@ impl Applying {
             self.new_pages += 1;
         }
         let previous = match change.base {
-            Base::Previous => Some(previous(page, source)?),
+            Base::Previous => Some(previous_of(page, source)?),
             Base::Zeros | Base::Whole => None,
         };
+        let donors = change
+            .delta
+            .donors()
+            .map(|donor| previous_of(donor, source));
+        let donors: Vec<Image> = donors.collect::<Result<_, _>>()?;
         let page_bytes = page_bytes(self.head.page_size);
-        let image = change.delta.image(previous.as_deref(), page_bytes)?;
+        let image = change
+            .delta
+            .image(previous.as_deref(), &donors, page_bytes)?;
         self.checksum.0 ^= page_hash(page, &image);
         Ok(image)
     }
@@ -184,8 +191,8 @@ impl Applying {
 }
 
 /// The image before the set, if it is the one whose hash stands in the checksum.
-fn previous(page: PageNumber, source: &impl PageSource) -> Result<Image, PageModeError> {
-    if !source.count().contains(page) {
+fn previous_of(page: PageNumber, source: &impl PageSource) -> Result<Image, PageModeError> {
+    if !source.count().contains(page) || page == source.page_size().lock_page() {
         return Err(PageModeError::NoPrevious { page });
     }
     let image = source.image(page)?;

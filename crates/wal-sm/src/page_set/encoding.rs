@@ -7,21 +7,25 @@
 //! | ---: | --- | --- |
 //! | 0 runs | whole image: it; else its runs (module `runs`) | rows that are added or changed in place |
 //! | 1 packed runs | a number, the length of the changes in encoding 0; then they, as one block of lz4 | text |
-//! | 2 blocks | a number n; n bytes. n is 0: the base as it is. n is the page size: the image as it is. Else a block of lz4 that makes the image, with the previous image as dictionary if that is the base | bytes that moved within a page, as in an index that takes a key in its middle |
+//! | 2 blocks | a number, 4 × n + d; d donors, a page number each; n bytes. n is 0: as in encoding 0, of a base that isn't a whole image. n is the page size: the image as it is. Else a block of lz4 that makes the image; its dictionary is the donors' images before the set, then the previous image if that is the base | bytes that moved, as in an index that takes a key in the middle of a page, or splits one (module `donors`) |
 //!
 //! A block of lz4 reaches back 65,535 bytes, which is why each page has a block and a dictionary of its own. With pages of 65,536
 //! bytes it just misses the same place of the previous image; runs win there.
 
 use super::bytes::{Reader, put_length, put_number};
+use super::donors::{self, DONORS_MAX, Donors};
 use super::runs::{self, Runs};
 use super::{Base, Head, NewPage, Old, PART_BYTES_MAX, page_bytes};
 use crate::PageModeError;
 use crate::error::malformed;
 use lz4_flex::block::{
-    compress, compress_into, compress_into_with_dict, decompress_into, decompress_into_with_dict,
+    compress, compress_into_with_dict, decompress_into, decompress_into_with_dict,
     get_maximum_output_size,
 };
 use sqlrep_store::{Image, PageNumber};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Bytes of images and runs that a leader reads for one part beyond finding its runs, which reads every image once: about 20 ms
 /// of one core. What would read more isn't tried. Bytes are counted, not time, so that the same pages give the same set.
@@ -30,6 +34,12 @@ pub const ENCODE_BYTES_MAX: usize = 16 << 20;
 /// Blocks are tried if they read at most so many bytes of images for each byte of runs: below one byte in so many
 /// changed there is little left to save, and it is all the work of a set of small updates.
 const BLOCK_BYTES_PER_RUN_BYTE: usize = 48;
+
+/// Runs of at most so many bytes are kept: a block would hardly be shorter.
+const SMALL_RUNS_BYTES: usize = 32;
+
+/// A page is rewritten if its runs take at least this part of it.
+const REWRITTEN_PART: usize = 8;
 
 /// lz4 makes at most so many bytes of one.
 const LZ4_GROWTH_MAX: usize = 255;
@@ -66,41 +76,58 @@ impl Encoding {
 pub(super) enum Delta {
     /// The image.
     Image(Image),
-    /// The base is the image.
-    Same,
     /// Runs, looked through.
     Runs(Image),
     /// A block of lz4, not yet looked into: that takes its dictionary.
-    Block(Image),
+    Block { block: Image, donors: Donors },
 }
 
 impl Delta {
-    /// The image that it makes of its base: none for a whole image, else one page long.
+    /// Pages whose images before the set it takes besides its base.
+    pub(super) fn donors(&self) -> impl Iterator<Item = PageNumber> {
+        let donors = match self {
+            Self::Block { donors, .. } => *donors,
+            Self::Image(_) | Self::Runs(_) => Donors::default(),
+        };
+        donors.into_iter().flatten()
+    }
+
+    /// The image that it makes of its base (none: zeros, or a whole image) and its donors' images.
     pub(super) fn image(
         &self,
         base: Option<&[u8]>,
+        donors: &[Image],
         page_bytes: usize,
     ) -> Result<Image, PageModeError> {
-        let start = || base.map_or_else(|| vec![0; page_bytes], <[u8]>::to_vec);
         match self {
             Self::Image(image) => Ok(image.clone()),
-            Self::Same => Ok(start().into()),
             Self::Runs(bytes) => {
-                let mut image = start();
+                let mut image = base.map_or_else(|| vec![0; page_bytes], <[u8]>::to_vec);
                 runs::apply(bytes, &mut image)?;
                 Ok(image.into())
             }
-            Self::Block(block) => {
+            Self::Block { block, .. } => {
                 let mut image = vec![0; page_bytes];
-                let made = match base {
-                    Some(base) => decompress_into_with_dict(block, &mut image, base),
-                    None => decompress_into(block, &mut image),
-                };
+                let dictionary = dictionary(donors.iter().map(|image| &image[..]), base);
+                let made = decompress_into_with_dict(block, &mut image, &dictionary);
                 filled(made, page_bytes)?;
                 Ok(image.into())
             }
         }
     }
+}
+
+/// What a block's matches reach back into; its end stands right before the image.
+fn dictionary<'a>(
+    donors: impl ExactSizeIterator<Item = &'a [u8]>,
+    previous: Option<&'a [u8]>,
+) -> Cow<'a, [u8]> {
+    let previous = previous.unwrap_or_default();
+    if donors.len() == 0 {
+        return Cow::Borrowed(previous);
+    }
+    let images: Vec<&[u8]> = donors.chain([previous]).collect();
+    Cow::Owned(images.concat())
 }
 
 fn filled(
@@ -119,26 +146,51 @@ fn filled(
 /// The shortest encoding of those that may be tried; the first of equals.
 pub(super) fn encode(page_bytes: usize, pages: &[(PageNumber, &NewPage)]) -> (Encoding, Vec<u8>) {
     let runs = put_runs(page_bytes, pages);
-    let block_bytes = image_bytes(page_bytes, pages);
-    let tries_blocks = block_bytes <= runs.len().saturating_mul(BLOCK_BYTES_PER_RUN_BYTE)
-        && runs.len() + block_bytes <= ENCODE_BYTES_MAX;
-    let packed = Some((Encoding::PackedRuns, put_packed(&runs)));
-    let blocks = tries_blocks.then(|| (Encoding::Blocks, put_blocks(page_bytes, pages)));
-    let tried = [packed, blocks].into_iter().flatten();
-    tried.fold((Encoding::Runs, runs), |best, other| {
-        if other.1.len() < best.1.len() {
-            other
-        } else {
-            best
-        }
-    })
+    let block_bytes = block_bytes(page_bytes, pages, &runs);
+    let tries_blocks = block_bytes <= runs.bytes.len().saturating_mul(BLOCK_BYTES_PER_RUN_BYTE)
+        && runs.bytes.len() + block_bytes <= ENCODE_BYTES_MAX;
+    let packed = Some((Encoding::PackedRuns, put_packed(&runs.bytes)));
+    let rewritten = runs.rewritten(page_bytes);
+    let blocks = || {
+        (
+            Encoding::Blocks,
+            put_blocks(page_bytes, pages, &runs, &rewritten),
+        )
+    };
+    let others: Vec<_> = [packed, tries_blocks.then(blocks)]
+        .into_iter()
+        .flatten()
+        .collect();
+    others
+        .into_iter()
+        .fold((Encoding::Runs, runs.bytes), |best, other| {
+            if other.1.len() < best.1.len() {
+                other
+            } else {
+                best
+            }
+        })
 }
 
-/// What [`put_blocks`] reads.
-fn image_bytes(page_bytes: usize, pages: &[(PageNumber, &NewPage)]) -> usize {
-    let old = |new: &NewPage| matches!(new.old, Old::Image(_));
-    let images = pages.len() + pages.iter().filter(|(_, new)| old(new)).count();
-    images * page_bytes
+/// What [`put_blocks`] reads at most: both images of a page whose runs aren't small, and of a rewritten page both again for
+/// its donors, and them.
+fn block_bytes(page_bytes: usize, pages: &[(PageNumber, &NewPage)], runs: &RunList) -> usize {
+    let tried = |delta: &Range<usize>| delta.len() > SMALL_RUNS_BYTES;
+    let tried = pages
+        .iter()
+        .zip(&runs.deltas)
+        .filter(|(_, delta)| tried(delta));
+    let images: usize = tried
+        .map(|((_, new), _)| 1 + usize::from(old(new).is_some()))
+        .sum();
+    (images + runs.rewritten(page_bytes).len() * (2 + DONORS_MAX)) * page_bytes
+}
+
+fn old(change: &NewPage) -> Option<&[u8]> {
+    match &change.old {
+        Old::Image(image) => Some(image),
+        Old::Zeros | Old::Unknown => None,
+    }
 }
 
 /// Appends numbers and bases of ascending pages.
@@ -174,25 +226,48 @@ impl Places {
     }
 }
 
-pub(super) fn put_runs(page_bytes: usize, pages: &[(PageNumber, &NewPage)]) -> Vec<u8> {
+/// Changes as runs.
+pub(super) struct RunList {
+    /// In encoding 0.
+    pub(super) bytes: Vec<u8>,
+    /// Where in them each page's runs are, or its image: those are one page long, and runs are shorter.
+    deltas: Vec<Range<usize>>,
+}
+
+impl RunList {
+    /// The places of the pages that have little in common with what they were.
+    pub(super) fn rewritten(&self, page_bytes: usize) -> Vec<usize> {
+        let deltas = self.deltas.iter().enumerate();
+        let rewritten = deltas.filter(|(_, delta)| delta.len() >= page_bytes / REWRITTEN_PART);
+        rewritten.map(|(at, _)| at).collect()
+    }
+}
+
+pub(super) fn put_runs(page_bytes: usize, pages: &[(PageNumber, &NewPage)]) -> RunList {
     let zeros = vec![0; page_bytes];
-    let (mut out, mut delta) = (Vec::new(), Vec::new());
+    let (mut bytes, mut deltas, mut runs) = (Vec::new(), Vec::new(), Vec::new());
     let mut places = Places { before: 0 };
     for (page, change) in pages {
-        let (base, old) = match &change.old {
-            Old::Image(old) => (Base::Previous, &old[..]),
-            Old::Zeros => (Base::Zeros, &zeros[..]),
-            Old::Unknown => (Base::Whole, &[][..]),
-        };
-        delta.clear();
+        let base = base(change);
+        runs.clear();
         if base != Base::Whole {
-            runs::put(&mut delta, old, &change.new);
+            runs::put(&mut runs, old(change).unwrap_or(&zeros), &change.new);
         }
-        let whole = base == Base::Whole || delta.len() >= page_bytes;
-        places.put(&mut out, *page, if whole { Base::Whole } else { base });
-        out.extend_from_slice(if whole { &change.new } else { &delta });
+        let whole = base == Base::Whole || runs.len() >= page_bytes;
+        places.put(&mut bytes, *page, if whole { Base::Whole } else { base });
+        let start = bytes.len();
+        bytes.extend_from_slice(if whole { &change.new } else { &runs });
+        deltas.push(start..bytes.len());
     }
-    out
+    RunList { bytes, deltas }
+}
+
+fn base(change: &NewPage) -> Base {
+    match change.old {
+        Old::Image(_) => Base::Previous,
+        Old::Zeros => Base::Zeros,
+        Old::Unknown => Base::Whole,
+    }
 }
 
 pub(super) fn put_packed(runs: &[u8]) -> Vec<u8> {
@@ -202,29 +277,58 @@ pub(super) fn put_packed(runs: &[u8]) -> Vec<u8> {
     out
 }
 
-pub(super) fn put_blocks(page_bytes: usize, pages: &[(PageNumber, &NewPage)]) -> Vec<u8> {
-    let zeros = vec![0; page_bytes];
-    let mut block = vec![0; get_maximum_output_size(page_bytes)];
-    let mut out = Vec::new();
-    let mut places = Places { before: 0 };
-    for (page, change) in pages {
-        let (base, old) = match &change.old {
-            Old::Image(old) => (Base::Previous, Some(&old[..])),
-            Old::Zeros => (Base::Zeros, Some(&zeros[..])),
-            Old::Unknown => (Base::Whole, None),
-        };
-        places.put(&mut out, *page, base);
-        let made = match (base, old) {
-            (_, Some(old)) if *old == change.new[..] => Ok(0),
-            (Base::Previous, Some(old)) => compress_into_with_dict(&change.new, &mut block, old),
-            _ => compress_into(&change.new, &mut block),
-        };
-        let made = made.expect("there is room for what doesn't get smaller");
-        let shorter = made < page_bytes;
-        put_length(&mut out, made.min(page_bytes));
-        out.extend_from_slice(if shorter { &block[..made] } else { &change.new });
+/// Each page as a block, as runs or as its image, whichever is shortest. Donors are sought for the pages at the places `rewritten`.
+pub(super) fn put_blocks(
+    page_bytes: usize,
+    pages: &[(PageNumber, &NewPage)],
+    runs: &RunList,
+    rewritten: &[usize],
+) -> Vec<u8> {
+    let donors = donors::find(page_bytes, pages, rewritten);
+    let olds = pages
+        .iter()
+        .filter_map(|(page, new)| Some((*page, old(new)?)));
+    let olds: BTreeMap<PageNumber, &[u8]> = olds.collect();
+    let mut room = vec![0; get_maximum_output_size(page_bytes)];
+    let (mut out, mut places) = (Vec::new(), Places { before: 0 });
+    for (at, (page, change)) in pages.iter().enumerate() {
+        let delta = &runs.bytes[runs.deltas[at].clone()];
+        let images = donors[at].iter().flatten().map(|donor| olds[donor]);
+        let images: Vec<&[u8]> = images.collect();
+        let dictionary = dictionary(images.into_iter(), old(change));
+        let tried = delta.len() > SMALL_RUNS_BYTES;
+        let block = tried.then(|| compressed(&change.new, &dictionary, &mut room));
+        match block {
+            Some(block) if block.len() < delta.len() => {
+                places.put(&mut out, *page, base(change));
+                put_block(&mut out, block, donors[at]);
+            }
+            _ if delta.len() == page_bytes => {
+                places.put(&mut out, *page, Base::Whole);
+                put_block(&mut out, &change.new, Donors::default());
+            }
+            _ => {
+                places.put(&mut out, *page, base(change));
+                put_block(&mut out, &[], Donors::default());
+                out.extend_from_slice(delta);
+            }
+        }
     }
     out
+}
+
+fn compressed<'a>(image: &[u8], dictionary: &[u8], room: &'a mut [u8]) -> &'a [u8] {
+    let made = compress_into_with_dict(image, room, dictionary);
+    &room[..made.expect("there is room for what doesn't get smaller")]
+}
+
+fn put_block(out: &mut Vec<u8>, block: &[u8], donors: Donors) {
+    let count = donors.iter().flatten().count();
+    put_length(out, block.len() << 2 | count);
+    for donor in donors.into_iter().flatten() {
+        put_number(out, donor.get().into());
+    }
+    out.extend_from_slice(block);
 }
 
 /// Reads the changes of a part.
@@ -302,12 +406,27 @@ fn take_block(
     base: Base,
     page_bytes: usize,
 ) -> Result<Delta, PageModeError> {
-    let length = reader.length(page_bytes)?;
-    let bytes = body.slice_ref(reader.bytes(length)?);
+    let both = reader.length(page_bytes << 2 | DONORS_MAX)?;
+    let (length, count) = (both >> 2, both & 3);
+    let mut donors = Donors::default();
+    for donor in donors.iter_mut().take(count) {
+        let page = PageNumber::new(reader.small()?);
+        *donor = Some(page.ok_or_else(|| malformed("page 0 as a donor"))?);
+    }
+    if (length == 0 || length == page_bytes) && count > 0 {
+        return Err(malformed("donors of a change that needs none"));
+    }
     match (length, base) {
         (0, Base::Whole) => Err(malformed("a whole image of no bytes")),
-        (0, _) => Ok(Delta::Same),
-        (length, _) if length == page_bytes => Ok(Delta::Image(bytes)),
-        _ => Ok(Delta::Block(bytes)),
+        (0, _) => take_runs(reader, body, base, page_bytes),
+        _ => {
+            let block = body.slice_ref(reader.bytes(length)?);
+            let is_image = length == page_bytes;
+            Ok(if is_image {
+                Delta::Image(block)
+            } else {
+                Delta::Block { block, donors }
+            })
+        }
     }
 }

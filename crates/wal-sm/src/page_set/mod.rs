@@ -27,6 +27,7 @@
 
 mod apply;
 mod bytes;
+mod donors;
 mod encoding;
 mod runs;
 

@@ -167,17 +167,21 @@ impl Case {
         assert!(change.pages == self.images(), "the images differ");
     }
 
-    /// The set in each encoding, whichever the leader would take.
-    fn in_all_encodings(&self) -> [Image; 3] {
+    /// The set in each encoding, whichever the leader would take; the last time with donors sought for every page.
+    fn in_all_encodings(&self) -> [Image; 4] {
         let bytes = page_bytes(self.before.page_size);
         let pages: Vec<_> = self.pages.iter().map(|(page, new)| (*page, new)).collect();
         let runs = encoding::put_runs(bytes, &pages);
-        let packed = encoding::put_packed(&runs);
-        let blocks = encoding::put_blocks(bytes, &pages);
+        let rewritten = runs.rewritten(bytes);
+        let all: Vec<usize> = (0..pages.len()).collect();
+        let packed = encoding::put_packed(&runs.bytes);
+        let blocks = encoding::put_blocks(bytes, &pages, &runs, &rewritten);
+        let given = encoding::put_blocks(bytes, &pages, &runs, &all);
         let all = [
-            (Encoding::Runs, runs),
+            (Encoding::Runs, runs.bytes),
             (Encoding::PackedRuns, packed),
             (Encoding::Blocks, blocks),
+            (Encoding::Blocks, given),
         ];
         all.map(|(encoding, changes)| self.written(encoding, &changes))
     }
@@ -303,7 +307,7 @@ proptest! {
     /// Whatever became of its bytes under a right hash, a set gives the leader's images or an error.
     #[test]
     fn a_mutated_set_gives_an_error_or_the_images(
-        case in cases(), which in 0..3usize, at in any::<prop::sample::Index>(), with: u8, cut in 0..4usize,
+        case in cases(), which in 0..4usize, at in any::<prop::sample::Index>(), with: u8, cut in 0..4usize,
     ) {
         let set = &case.in_all_encodings()[which];
         let mut bytes = set[..set.len() - HASH_BYTES].to_vec();
@@ -361,8 +365,29 @@ fn the_bytes_stay_what_they_are() {
     case.assert_applies(&hashed([start(1), packed].concat()));
 
     let moved = b"\x06\0\x02\x1f\xff\0\x02\xff\x0f\x4frows\0\x02\xb8\x50\xfb\xfc\xfd\xfe\xff";
-    let blocks = [&b"\x04\x17"[..], moved, b"\x09\0\x02\x0c\x1f\x07", sevens].concat();
+    let blocks = [&b"\x04\x5c"[..], moved, b"\x09\0\0\x02\x30\x1f\x07", sevens].concat();
     case.assert_applies(&hashed([start(2), blocks].concat()));
+}
+
+/// The same for a page whose bytes stood in another one.
+#[test]
+fn the_bytes_of_a_donor_stay_what_they_are() {
+    let before = Case::small().before;
+    let donor = before.page(number(2));
+    let pages = [(number(5), new_page(Old::Zeros, donor))].into();
+    let case = Case::new(before, pages, 5);
+    let with = |donor: u8| {
+        let block = b"\x0f\0\x02\xff\xe9\x50\xfb\xfc\xfd\xfe\xff";
+        case.written(
+            Encoding::Blocks,
+            &[b"\x11\x2d", &[donor][..], block].concat(),
+        )
+    };
+    case.assert_applies(&with(2));
+    assert!(PageSet::decode(&with(0)).is_err());
+    let set = PageSet::decode(&with(5)).unwrap();
+    let error = apply(&set, &case.before).unwrap_err();
+    assert!(matches!(error, PageModeError::NoPrevious { page } if page == number(5)));
 }
 
 /// A set that no node can read would put every node out of service: the longest is within the bound of readers.
