@@ -29,10 +29,12 @@ mod apply;
 mod bytes;
 mod donors;
 mod encoding;
+mod read;
 mod runs;
+mod write;
 
 pub use apply::{Applying, PageSource, apply};
-pub use encoding::ENCODE_BYTES_MAX;
+pub use write::ENCODE_BYTES_MAX;
 
 use crate::error::malformed;
 use crate::{PageModeError, Tail};
@@ -183,7 +185,7 @@ impl PageSet {
         let (head, part) = take_head(&mut reader)?;
         let changes = reader.length(pages_max(head.page_size))?;
         let body = set.slice_ref(reader.rest());
-        let changes = encoding::decode(encoding, &head, changes, body)?;
+        let changes = read::decode(encoding, &head, changes, body)?;
         Ok(Self {
             head,
             part,
@@ -312,7 +314,7 @@ fn check(head: &Head, page: PageNumber, change: &NewPage) {
 }
 
 fn encode_part(head: &Head, part: Part, pages: &[(PageNumber, &NewPage)]) -> Image {
-    let (encoding, changes) = encoding::encode(page_bytes(head.page_size), pages);
+    let (encoding, changes) = write::encode(page_bytes(head.page_size), pages);
     let mut out = Vec::with_capacity(128 + changes.len());
     put_head(&mut out, encoding, head, part);
     put_length(&mut out, pages.len());

@@ -171,12 +171,12 @@ impl Case {
     fn in_all_encodings(&self) -> [Image; 4] {
         let bytes = page_bytes(self.before.page_size);
         let pages: Vec<_> = self.pages.iter().map(|(page, new)| (*page, new)).collect();
-        let runs = encoding::put_runs(bytes, &pages);
+        let runs = write::put_runs(bytes, &pages);
         let rewritten = runs.rewritten(bytes);
         let all: Vec<usize> = (0..pages.len()).collect();
-        let packed = encoding::put_packed(&runs.bytes);
-        let blocks = encoding::put_blocks(bytes, &pages, &runs, &rewritten);
-        let given = encoding::put_blocks(bytes, &pages, &runs, &all);
+        let packed = write::put_packed(&runs.bytes);
+        let blocks = write::put_blocks(bytes, &pages, &runs, &rewritten);
+        let given = write::put_blocks(bytes, &pages, &runs, &all);
         let all = [
             (Encoding::Runs, runs.bytes),
             (Encoding::PackedRuns, packed),
