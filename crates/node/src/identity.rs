@@ -181,7 +181,7 @@ fn check_sum(text: &str) -> Result<(), NodeError> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use sqlrep_disk::{Loss, SimulatedDisk};
+    use sqlrep_disk::{Fault, Loss, SimulatedDisk};
 
     fn identity() -> Identity {
         Identity {
@@ -207,9 +207,16 @@ mod tests {
         assert!(error.contains("sqlrep identity 2"), "{error}");
     }
 
-    /// A crash at any call leaves the old file or the new one, whole.
-    #[test]
-    fn a_crash_leaves_one_of_both() {
+    const LOSSES: [Loss; 4] = [
+        Loss::Nothing,
+        Loss::Everything,
+        Loss::Random { seed: 1 },
+        Loss::Random { seed: 2 },
+    ];
+
+    /// Saves another identity over the old one while `strike` falls at each of its calls; whatever the power takes then, the
+    /// old file or the new one is there, whole, and can be replaced.
+    fn one_of_both(strike: impl Fn(&SimulatedDisk, u64)) {
         let old = identity();
         let new = Identity {
             cluster: ClusterId(5),
@@ -218,17 +225,51 @@ mod tests {
         for call in 1.. {
             let disk = SimulatedDisk::new(call);
             old.save(&disk).unwrap();
-            disk.crash_at(call);
-            if new.save(&disk).is_ok() {
-                assert!(call > 4, "every call was tried");
+            let before = disk.calls();
+            strike(&disk, call);
+            let saved = new.save(&disk).is_ok();
+            assert_eq!(saved, disk.injected() == 0, "no error is ignored");
+            if saved {
+                assert!(call > 6 && disk.calls() - before < call);
                 break;
             }
-            for seed in 0..20 {
-                let after = disk.crash(Loss::Random { seed });
+            for loss in LOSSES {
+                let after = disk.crash(loss);
                 let found = Identity::load(&after).unwrap().unwrap();
-                assert!(found == old || found == new, "call {call}, seed {seed}");
+                assert!(found == old || found == new, "call {call}, {loss:?}");
                 new.save(&after).unwrap();
+                assert_eq!(Identity::load(&after).unwrap().as_ref(), Some(&new));
             }
+        }
+    }
+
+    #[test]
+    fn a_crash_leaves_one_of_both() {
+        one_of_both(|disk, call| disk.crash_at(call));
+    }
+
+    #[test]
+    fn a_call_that_fails_once_or_for_ever_leaves_one_of_both() {
+        one_of_both(|disk, call| disk.inject(Fault::io(call)));
+        one_of_both(|disk, call| disk.inject(Fault::io(call).forever()));
+        one_of_both(|disk, call| disk.inject(Fault::full(call)));
+    }
+
+    /// A file that can't be read isn't one that isn't there: a node that took it so would begin anew.
+    #[test]
+    fn a_load_whose_call_fails_is_an_error() {
+        for call in 1.. {
+            let disk = SimulatedDisk::new(call);
+            identity().save(&disk).unwrap();
+            disk.inject(Fault::io(call));
+            let loaded = Identity::load(&disk);
+            if disk.injected() == 0 {
+                assert!(call > 3);
+                assert_eq!(loaded.unwrap(), Some(identity()));
+                break;
+            }
+            loaded.unwrap_err();
+            assert_eq!(Identity::load(&disk).unwrap(), Some(identity()));
         }
     }
 

@@ -11,6 +11,7 @@ use sqlrep_core::{ReadLevel, Retry};
 use sqlrep_disk::{Fault, Loss, SimulatedDisk};
 use sqlrep_node::Node;
 use sqlrep_sql::{Request, Value};
+use std::io::Write;
 use std::time::Duration;
 
 /// More than lie between two reset points, so that the base file holds rows.
@@ -18,6 +19,11 @@ const FILLED: i64 = 100;
 
 /// The node that is struck.
 const SICK: usize = 0;
+
+/// Fewer states than these are another story than the one that was measured; the numbers are below what one kind of strike
+/// for each call comes to.
+const LIFE_STATES_MIN: u64 = 100;
+const REPAIR_STATES_MIN: u64 = 100;
 
 /// What happens at one call.
 #[derive(Clone, Copy, Debug)]
@@ -58,12 +64,51 @@ impl Strike {
         }
     }
 
+    /// Whether the strike fell; if not, the call that it waited for was never made.
+    fn fell(self, disk: &SimulatedDisk, before: u64, call: u64) -> bool {
+        let (fell, made) = (disk.injected() > 0, disk.calls() - before);
+        assert!(
+            fell || made < call,
+            "{self:?} at {call} didn't fall, of {made} calls"
+        );
+        fell
+    }
+
     fn loss(self, call: u64) -> Loss {
         match self {
             Self::Dies(Loss::Random { .. }) => Loss::Random { seed: call },
             Self::Dies(loss) => loss,
             _ => Loss::Random { seed: call },
         }
+    }
+}
+
+/// States that were tried, over so many calls; told on the terminal, of a passing run too.
+#[derive(Clone, Copy, Default)]
+struct Tried {
+    struck: u64,
+    /// The run had ended before.
+    beyond: u64,
+}
+
+impl Tried {
+    fn count(&mut self, fell: bool) {
+        *if fell {
+            &mut self.struck
+        } else {
+            &mut self.beyond
+        } += 1;
+    }
+
+    /// Fails if a run was hardly ever struck, or was hardly one.
+    fn tell(self, story: &str, calls: u64, struck_min: u64) {
+        let Self { struck, beyond } = self;
+        writeln!(
+            std::io::stderr(),
+            "{story}: {struck} states over {calls} calls; {beyond} runs ended before their strike"
+        )
+        .unwrap();
+        assert!(struck >= struck_min && beyond <= struck / 10);
     }
 }
 
@@ -192,25 +237,25 @@ fn calls_of_a_life() -> u64 {
 
 #[test]
 fn a_node_survives_trouble_at_any_call_of_its_life() {
-    let (calls, mut states) = (calls_of_a_life(), 0);
+    let (calls, mut tried) = (calls_of_a_life(), Tried::default());
     for call in 1..=calls {
         for strike in strikes(call) {
             simulated(async || {
                 let (mut world, mut written) = (World::of(21, 1), Written::default());
                 strike.arm(&world, 0, call);
                 life(&mut world, &mut written).await;
+                tried.count(strike.fell(&world.disks[0], 0, call));
                 world.power_loss(0, strike.loss(call));
                 works(&mut world, &mut written).await;
             });
-            states += 1;
         }
     }
-    println!("{states} states over {calls} calls");
+    tried.tell("trouble in a node's life", calls, LIFE_STATES_MIN);
 }
 
 /// A node whose database was altered while it was stopped starts beside two healthy ones and is found wrong. Its disk
-/// strikes at one call; then it is started again on what the disk has.
-async fn repaired(disks: &[SimulatedDisk], call: u64, strike: Strike) -> u64 {
+/// strikes at one call; then it is started again on what the disk has. How many calls there were, and whether it struck.
+async fn repaired(disks: &[SimulatedDisk], call: u64, strike: Strike) -> (u64, bool) {
     let mut world = World::begin(31);
     world.disks = disks.iter().map(|disk| disk.crash(Loss::Nothing)).collect();
     let mut nodes = vec![
@@ -239,6 +284,7 @@ async fn repaired(disks: &[SimulatedDisk], call: u64, strike: Strike) -> u64 {
         }
     }
     let calls = world.disks[SICK].calls() - before;
+    let fell = strike.fell(&world.disks[SICK], before, call);
     drop(sick);
     world.power_loss(SICK, strike.loss(call));
     nodes.insert(SICK, world.start_one(SICK).await.unwrap());
@@ -247,7 +293,7 @@ async fn repaired(disks: &[SimulatedDisk], call: u64, strike: Strike) -> u64 {
     }
     equal(&nodes).await;
     agree(&nodes, FILLED).await;
-    calls
+    (calls, fell)
 }
 
 #[test]
@@ -260,22 +306,23 @@ fn a_node_survives_trouble_at_any_call_of_its_repair() {
         disks = world.disks;
     });
     let mut calls = 0;
-    simulated(async || calls = repaired(&disks, u64::MAX, Strike::FailsOnce).await);
+    simulated(async || calls = repaired(&disks, u64::MAX, Strike::FailsOnce).await.0);
     let struck = |from: u64| {
-        let mut states = 0;
+        let mut tried = Tried::default();
         for call in (from..=calls).step_by(2) {
             for strike in strikes(call) {
-                simulated(async || {
-                    repaired(&disks, call, strike).await;
-                });
-                states += 1;
+                simulated(async || tried.count(repaired(&disks, call, strike).await.1));
             }
         }
-        states
+        tried
     };
-    let states: u64 = std::thread::scope(|both| {
+    let tried = std::thread::scope(|both| {
         let odd = both.spawn(|| struck(1));
-        struck(2) + odd.join().unwrap()
+        let (even, odd) = (struck(2), odd.join().unwrap());
+        Tried {
+            struck: even.struck + odd.struck,
+            beyond: even.beyond + odd.beyond,
+        }
     });
-    println!("{states} states over {calls} calls");
+    tried.tell("trouble in a node's repair", calls, REPAIR_STATES_MIN);
 }
