@@ -11,6 +11,7 @@ mod forward;
 mod genesis;
 mod judge;
 mod keys;
+mod lanes;
 mod list;
 mod log;
 mod membership;

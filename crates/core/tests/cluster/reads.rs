@@ -273,3 +273,53 @@ async fn freshness_counts_on_a_leader_too() {
     let fresh = only.member.permit(ReadLevel::None, bound).await;
     assert!(fresh.is_ok(), "{fresh:?}");
 }
+
+/// A read replica shows what it has, also while nobody leads; a voter asks the leader.
+#[tokio::test(start_paused = true)]
+async fn auto_is_none_on_a_learner_and_weak_on_a_voter() {
+    let mut cluster = Cluster::form(1, Style::Late).await;
+    cluster.start(2).await;
+    let leader = cluster.leader().await;
+    leader.push("a").await.unwrap();
+    let join = leader
+        .member
+        .join(node(2), Cluster::peer(2), false, 30 * SECOND);
+    join.await.unwrap();
+    cluster.agreed(1).await;
+    let auto = async |id| {
+        let member = &cluster.node(id).member;
+        member.permit(ReadLevel::Auto, within(SECOND)).await
+    };
+    assert_eq!(auto(1).await.unwrap().level, ReadLevel::Weak);
+    assert_eq!(auto(2).await.unwrap().level, ReadLevel::None);
+    cluster.board.isolate(node(2));
+    tokio::time::sleep(10 * SECOND).await;
+    assert_eq!(auto(2).await.unwrap().level, ReadLevel::None);
+    cluster.board.heal();
+    let join = leader
+        .member
+        .join(node(2), Cluster::peer(2), true, 30 * SECOND);
+    join.await.unwrap();
+    let leader = Some(cluster.leader().await.id);
+    assert_eq!(auto(2).await.unwrap_err(), ReadError::NotLeader { leader });
+}
+
+/// Rule 43: an index of another cluster says nothing about this one, at whatever level and on whatever node.
+#[tokio::test(start_paused = true)]
+async fn an_index_of_another_cluster_is_refused() {
+    let cluster = Cluster::form(3, Style::Late).await;
+    let at = cluster.leader().await.push("a").await.unwrap().at;
+    cluster.agreed(1).await;
+    let (ours, theirs) = (cluster.nodes[0].member.status().cluster, ClusterId(77));
+    for node in &cluster.nodes {
+        for level in [ReadLevel::None, ReadLevel::Linearizable, ReadLevel::Strong] {
+            let of = |cluster| ReadBound {
+                at_least: Some((cluster, at.index)),
+                ..within(SECOND)
+            };
+            let refused = node.member.permit(level, of(theirs)).await.unwrap_err();
+            assert_eq!(refused, ReadError::OtherCluster { ours, theirs });
+            node.member.permit(level, of(ours)).await.unwrap();
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! The way of a write.
 
 use super::*;
+use std::sync::atomic::Ordering;
 
 async fn three_writes(style: Style, size: u64) {
     let cluster = Cluster::form(size, style).await;
@@ -87,6 +88,56 @@ async fn a_leader_cut_off_tells_unknown_from_not_done() {
         let lines = cluster.agreed(2).await;
         assert_eq!(lines, ["kept", "new"]);
         assert_eq!(old.push("again").await.unwrap_err().retry(), Retry::Safe);
+    }
+}
+
+/// Rule 24: leadership that is lost and regained at once begins another epoch; what waited for the former one is told what
+/// became of it, and nothing is there twice. The list asserts that one epoch lives at a time, and none of another term than
+/// the one applied.
+#[tokio::test(start_paused = true)]
+async fn leadership_lost_and_regained_at_once_mixes_no_epochs() {
+    for style in [Style::Late, Style::Ahead] {
+        let cluster = Cluster::form_with(3, style, Settings::default(), 5).await;
+        let old = cluster.leader().await;
+        cluster.agreed(0).await;
+        cluster.board.set_latency(Duration::from_millis(1));
+        let other = cluster.nodes.iter().find(|node| node.id != old.id).unwrap();
+        let (epochs, term) = (&old.machine.epochs, old.member.status().term);
+        let before = epochs.load(Ordering::Relaxed);
+        let writes = (0..400_u64).map(|n| {
+            let member = old.member.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(n)).await;
+                let ask = Ask::Push(n.to_string());
+                (n, member.write(ask, Route::Here, 10 * SECOND).await)
+            })
+        });
+        let writes: Vec<_> = writes.collect();
+        for _ in 0..5 {
+            for next in [other, old] {
+                let given = old.member.transfer(Some(next.id), 10 * SECOND);
+                given.await.unwrap();
+            }
+        }
+        let terms = old.member.status().term.0 - term.0;
+        assert!(terms >= 10, "{terms} terms");
+        old.push("last").await.unwrap();
+        assert!(epochs.load(Ordering::Relaxed) >= before + 5);
+        let lines = cluster.agreed(1).await;
+        let (mut done, mut refused) = (0, 0);
+        for write in writes {
+            let (n, outcome) = write.await.unwrap();
+            let times = lines.iter().filter(|line| **line == n.to_string()).count();
+            match outcome.map_err(|error| error.retry()) {
+                Ok(_) => done += usize::from(times == 1),
+                Err(Retry::Ambiguous) => assert!(times <= 1),
+                Err(_) => refused += usize::from(times == 0),
+            }
+        }
+        assert!(
+            done + refused > 300 && done > 50 && refused > 0,
+            "{done}, {refused}"
+        );
     }
 }
 
