@@ -55,7 +55,7 @@ impl Plan {
             plan.fits(folder, nodes)?;
             return Ok(plan);
         }
-        let plan = Self::free(nodes)?;
+        let plan = Self::free(nodes, is_free)?;
         if kept {
             plan.save(folder).map_err(told)?;
         }
@@ -100,7 +100,7 @@ impl Plan {
     }
 
     /// The first pairs of neighbouring ports that are free.
-    fn free(nodes: u32) -> Result<Self, ClusterError> {
+    fn free(nodes: u32, is_free: impl Fn(u16) -> bool) -> Result<Self, ClusterError> {
         let pairs = (PORT_FIRST..PORT_LAST).step_by(2);
         let free = pairs.filter(|&port| is_free(port) && is_free(port + 1));
         let place = |(id, http_port)| Place {
@@ -154,17 +154,19 @@ mod tests {
     use crate::arguments::{Command, Program};
     use clap::Parser;
 
+    fn ports(plan: &Plan) -> Vec<(u16, u16)> {
+        let pair = |one: &Place| (one.http_port, one.raft_port);
+        plan.nodes.iter().map(pair).collect()
+    }
+
     #[test]
-    fn a_plan_has_distinct_free_neighbours() {
-        let plan = Plan::free(3).unwrap();
-        let mut ports: Vec<u16> = plan.nodes.iter().map(|one| one.http_port).collect();
-        assert!(
-            plan.nodes
-                .iter()
-                .all(|one| one.raft_port == one.http_port + 1)
-        );
-        ports.dedup();
-        assert_eq!(ports.len(), 3);
+    fn a_plan_begins_at_4001_and_passes_over_what_is_taken() {
+        let plan = Plan::free(3, |_| true).unwrap();
+        assert_eq!(ports(&plan), [(4001, 4002), (4003, 4004), (4005, 4006)]);
+        let plan = Plan::free(2, |port| port != 4001 && port != 4006).unwrap();
+        assert_eq!(ports(&plan), [(4003, 4004), (4007, 4008)]);
+        let none = Plan::free(1, |port| port % 2 == 0).unwrap_err();
+        assert!(none.to_string().contains("from 4001 to 4999"), "{none}");
     }
 
     #[test]
@@ -206,7 +208,7 @@ mod tests {
 
     #[test]
     fn the_children_understand_their_flags() {
-        let plan = Plan::free(3).unwrap();
+        let plan = Plan::free(3, |_| true).unwrap();
         for place in &plan.nodes {
             let flags = plan.flags(place, Path::new("data"), "error");
             let program = Program::try_parse_from(["sqlrep".to_owned()].into_iter().chain(flags));
