@@ -265,3 +265,27 @@ fn a_client_port_to_join_is_named_and_other_numbers_of_nodes_are_refused() {
     let other = ["expects 3 nodes", "expects 2 nodes"][first];
     assert!(said.contains(other), "{said}");
 }
+
+/// Where rqlite refuses the whole request, the statement is refused alone: `docs/compatibility.md` tells so.
+#[test]
+fn a_forbidden_pragma_is_an_error_of_its_statement_alone() {
+    let mut cluster = Cluster::of(1);
+    cluster.start_all();
+    let node = &cluster.nodes[0];
+    node.must("CREATE TABLE t (x)");
+    let pragma = "PRAGMA JOURNAL_MODE=DELETE";
+    let body = json!([pragma, "INSERT INTO t VALUES (1)"]);
+    let (status, answer) = node.post("/db/execute", &body).unwrap();
+    assert_eq!((status, &answer["error"]), (200, &json!(null)), "{answer}");
+    let why = answer["results"][0]["error"].as_str().unwrap();
+    assert!(why.contains("replicated log takes the place"), "{why}");
+    assert_eq!(answer["results"][1]["rows_affected"], 1, "{answer}");
+    for hidden in [
+        "/* a */ pragma main.journal_mode(DELETE)",
+        "SELECT 1; PRAGMA journal_mode=OFF",
+    ] {
+        let (_, answer) = node.post("/db/request", &json!([hidden])).unwrap();
+        let told = answer.to_string();
+        assert!(told.contains("replicated log takes the place"), "{told}");
+    }
+}
