@@ -62,10 +62,18 @@ fn a_directory_in_use_and_a_busy_port_are_refused_by_name() {
     third.client = cluster.nodes[0].client.clone();
     let ended = third.refused(&[]);
     assert_eq!(ended.code, Some(4), "{}", ended.err);
+    let told = format!("can't listen on --http-addr {}", third.http);
+    assert!(ended.err.contains(&told), "{}", ended.err);
     let mut fourth = cluster.newcomer(4);
     fourth.raft = cluster.nodes[0].raft.clone();
     let ended = fourth.refused(&[]);
     assert_eq!(ended.code, Some(4), "{}", ended.err);
+    assert!(ended.err.contains(&fourth.raft), "{}", ended.err);
+    for ended in [third, fourth].map(|node| node.refused(&[])) {
+        let told = &ended.err;
+        assert!(told.contains("stop what uses it"), "{told}");
+        assert!(told.contains("in use"), "{told}");
+    }
 }
 
 #[test]
@@ -165,9 +173,31 @@ fn metrics_name_each_series_once_and_count_what_was_asked() {
     ] {
         assert!(text.contains(line), "{line} in {text}");
     }
-    let syncs = text
-        .lines()
-        .find_map(|line| line.strip_prefix("sqlrep_log_sync_seconds_count "));
-    let syncs: u64 = syncs.unwrap().parse().unwrap();
-    assert!(syncs > 0, "two writes were acknowledged: {text}");
+    let series = |name: &str| -> f64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("{name} in {text}"))
+            .trim()
+            .parse()
+            .unwrap()
+    };
+    assert!(series("sqlrep_log_sync_seconds_count ") > 0.0, "{text}");
+    // Nothing was checkpointed yet, so that the table's page is a version in memory.
+    assert!(series("sqlrep_store_version_bytes ") >= 4096.0, "{text}");
+    assert!(series("sqlrep_proposed_requests_total ") >= 1.0, "{text}");
+    let entries = series("sqlrep_log_entries_total ");
+    assert!(entries > 1.0, "membership and table: {text}");
+
+    for _ in 0..5 {
+        node.must("INSERT INTO t VALUES (1)");
+    }
+    let (_, later) = node.get("/metrics").unwrap();
+    let grown = |name: &str| {
+        let line = later.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap().trim().parse::<f64>().unwrap() - series(name)
+    };
+    assert!(grown("sqlrep_log_entries_total ") >= 5.0, "{later}");
+    assert!(
+        (grown("sqlrep_proposed_requests_total ") - 5.0).abs() < 0.5,
+        "{later}"
+    );
 }
