@@ -55,6 +55,50 @@ fn the_shell_runs_a_command_or_a_pipe_in_every_format() {
 }
 
 #[test]
+fn the_shell_tells_the_schema_and_the_nodes_and_reads_a_file() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    let node = &cluster.nodes[(leader + 1) % 3];
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("script.sql");
+    let lines = "CREATE TABLE t (id INTEGER PRIMARY KEY, name);\nCREATE TABLE u (x);\n\
+                 INSERT INTO t (name)\n  VALUES ('read from a file');\n";
+    std::fs::write(&script, lines).unwrap();
+    let read = format!(
+        ".read {}\n.mode csv\nSELECT name FROM t;\n",
+        script.display()
+    );
+    let run = shell(node, &[], &read);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(run.out.ends_with("name\nread from a file\n"), "{run:?}");
+
+    let run = shell(node, &[], ".schema\n");
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(
+        run.out
+            .contains("CREATE TABLE t (id INTEGER PRIMARY KEY, name)")
+    );
+    assert!(run.out.contains("CREATE TABLE u (x)"), "{run:?}");
+    let run = shell(node, &[], ".schema u\n");
+    assert!(run.out.contains("CREATE TABLE u (x)"), "{run:?}");
+    assert!(!run.out.contains("CREATE TABLE t"), "{run:?}");
+
+    let run = shell(node, &[], ".nodes\n");
+    assert_eq!(run.code, Some(0), "{run:?}");
+    for node in &cluster.nodes {
+        assert!(run.out.contains(&node.raft), "{run:?}");
+        assert!(run.out.contains(&node.http), "{run:?}");
+    }
+    let run = shell(
+        node,
+        &[],
+        &format!(".read {}/none\n", folder.path().display()),
+    );
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(run.err.contains("none"), "{run:?}");
+}
+
+#[test]
 fn status_tells_who_leads_and_who_is_there() {
     let mut cluster = Cluster::start(3);
     let leader = cluster.leader();
