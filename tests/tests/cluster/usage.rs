@@ -1,7 +1,9 @@
 //! How the program ends when it is used wrongly: a code that a supervisor can act on, and a message that says what to do.
 
+use crate::cluster::Cluster;
 use crate::command::{program, run, sqlrep};
 use crate::process::free_addresses;
+use std::path::Path;
 
 #[test]
 fn wrong_flags_end_with_code_2_and_say_what_to_do() {
@@ -67,6 +69,31 @@ fn a_misspelt_key_in_the_file_is_named() {
     assert_eq!(ended.code, Some(2));
     assert!(ended.err.contains("bootstrap-expects"), "{}", ended.err);
     assert!(ended.err.contains("sqlrep.toml"), "{}", ended.err);
+}
+
+/// Rule 35: with another local time `localtime` in SQL would differ between nodes. Zones by rule need no data on the machine;
+/// one of them is UTC in winter, another was so until it got its rules.
+#[test]
+fn a_local_time_that_is_not_utc_is_refused_before_anything_is_touched() {
+    let cluster = Cluster::of(1);
+    let node = &cluster.nodes[0];
+    for zone in ["EST5EDT", "GMT0BST", "XXX-5:45", "America/New_York"] {
+        let known = !zone.contains('/') || Path::new("/usr/share/zoneinfo").join(zone).exists();
+        if !known {
+            continue;
+        }
+        let mut command = node.command(&[]);
+        command.env("TZ", zone);
+        let ended = run(command, "");
+        assert_eq!(ended.code, Some(3), "{zone}: {ended:?}");
+        assert!(ended.err.contains("isn't UTC"), "{zone}: {}", ended.err);
+        assert!(ended.err.contains("TZ=UTC"), "{zone}: {}", ended.err);
+        assert_eq!(ended.out, "");
+        assert!(
+            !node.directory.exists(),
+            "{zone}: a data directory was made"
+        );
+    }
 }
 
 #[test]
