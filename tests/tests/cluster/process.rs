@@ -44,10 +44,13 @@ pub(crate) fn free_addresses(count: usize) -> Vec<String> {
     found
 }
 
+fn pid(child: &Child) -> Pid {
+    Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap()
+}
+
 /// Sends a signal to a process of this test.
 pub(crate) fn signal(child: &Child, signal: Signal) {
-    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-    kill_process(pid, signal).unwrap();
+    kill_process(pid(child), signal).unwrap();
 }
 
 impl NodeProcess {
@@ -76,12 +79,16 @@ impl NodeProcess {
     }
 
     pub(crate) fn spawn(&mut self, more: &[String]) {
+        self.spawn_as(self.command(more));
+    }
+
+    /// Starts it by a command of the caller's.
+    pub(crate) fn spawn_as(&mut self, mut command: Command) {
         assert!(self.child.is_none(), "node {} runs already", self.id);
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(self.log_path());
-        let mut command = self.command(more);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         self.child = Some(command.stderr(log.unwrap()).spawn().unwrap());
     }
@@ -99,6 +106,11 @@ impl NodeProcess {
     /// What it has said on standard error in all its lives.
     pub(crate) fn said(&self) -> String {
         std::fs::read_to_string(self.log_path()).unwrap()
+    }
+
+    /// The running process.
+    pub(crate) fn pid(&self) -> Pid {
+        pid(self.child.as_ref().expect("it runs"))
     }
 
     fn signal(&self, what: Signal) {
