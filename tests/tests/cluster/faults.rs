@@ -2,6 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::load::Load;
+use crate::process::NodeProcess;
 use crate::waiting::until;
 
 fn cluster() -> Cluster {
@@ -110,5 +111,45 @@ fn a_leader_that_is_stopped_hands_over() {
     progress(&load, 20);
     cluster.start_all();
     let (done, refused) = load.end();
+    cluster.check(&done, &refused);
+}
+
+/// Entries that each start of a node so far had to replay.
+fn replays(node: &NodeProcess) -> Vec<u64> {
+    let said = node.said();
+    let lines = said.lines().filter(|line| line.contains("log to replay"));
+    let entries = lines.map(|line| line.split("entries=").nth(1).unwrap());
+    entries
+        .map(|rest| rest.split_whitespace().next().unwrap().parse().unwrap())
+        .collect()
+}
+
+/// The second kill meets nodes that have opened their directories and have a log to replay.
+#[test]
+fn all_nodes_die_again_once_their_recovery_has_begun() {
+    let mut cluster = Cluster::with(3, &["--log-level=info"]);
+    cluster.start_all();
+    cluster.nodes[1].must("CREATE TABLE ledger (id INTEGER)");
+    let load = Load::start(&cluster);
+    progress(&load, 300);
+    let (done, refused) = load.end();
+    let founding = cluster.founding();
+    for _ in 0..2 {
+        for node in &mut cluster.nodes {
+            if node.is_running() {
+                node.kill();
+            }
+        }
+        for node in &mut cluster.nodes {
+            let before = replays(node).len();
+            node.spawn(&founding);
+            until("a node has a log to replay", || {
+                (replays(node).len() > before).then_some(())
+            });
+            node.kill();
+            assert!(replays(node).last().unwrap() > &0, "nothing to replay");
+        }
+    }
+    cluster.start_all();
     cluster.check(&done, &refused);
 }
