@@ -14,6 +14,7 @@ mod command;
 mod determinism;
 mod directories;
 mod disk;
+mod divergence;
 mod elsewhere;
 mod entering;
 mod faults;
