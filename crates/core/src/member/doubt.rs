@@ -128,7 +128,8 @@ impl<M: StateMachine> Inner<M> {
     /// Asks all voters until there is a verdict.
     async fn compared(&self) -> Sentence {
         loop {
-            if self.shared.is_out_of_service() {
+            // Asked again and again, the leader would doubt itself again and again, and send nothing meanwhile.
+            if self.repair.is_needed() {
                 return Sentence::Moot;
             }
             if let Some(sentence) = self.compared_once().await {

@@ -109,7 +109,8 @@ impl<M: StateMachine> Repair<M> {
         self.wanted.send_replace(true);
     }
 
-    fn is_needed(&self) -> bool {
+    /// Whether the leader's state is to be taken over, in service or out of it.
+    pub(super) fn is_needed(&self) -> bool {
         self.shared.is_out_of_service() || *self.wanted.borrow()
     }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use sqlrep_core::memory::ChannelTransport;
-use sqlrep_core::{FrameSender, Lane, Link, Mismatch, Transport, TransportError};
+use sqlrep_core::{FrameSender, Lane, Link, Mismatch, StateMachine, Transport, TransportError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 
@@ -128,6 +128,30 @@ async fn of_two_members_the_leader_is_right() {
     repaired(sick).await;
     assert_eq!(cluster.agreed(2).await, ["a", "b"]);
     assert_eq!(leader.member.status().counts.repairs, 0);
+}
+
+/// Rule 32: bytes that another library wrote may differ without being wrong. The leader's state is taken over and counted; the
+/// node stays in service meanwhile, and nothing is kept against its state.
+#[tokio::test(start_paused = true)]
+async fn a_node_with_another_engine_takes_the_state_over_and_stays_in_service() {
+    let (cluster, leader) = three().await;
+    let sick = others(&cluster, leader)[0];
+    sick.machine.engine.store(7, Ordering::Release);
+    sick.machine.corrupt();
+    doubts(sick);
+    cluster.leader().await.push("b").await.unwrap();
+    let mut service = 0;
+    until("taken over", || {
+        let status = sick.member.status();
+        assert_eq!(status.out_of_service, None);
+        assert_eq!(sick.machine.distrusted(), None);
+        service += 1;
+        status.counts.repairs == 1
+    })
+    .await;
+    assert!(service > 1, "it was looked at before");
+    assert_eq!(cluster.agreed(2).await, ["a", "b"]);
+    assert_eq!(sick.machine.installs.load(Ordering::Relaxed), 1);
 }
 
 /// What a state was found guilty of outlives the process: it is repaired before it serves.

@@ -66,6 +66,7 @@ pub(crate) struct List {
     pub(crate) mismatch: Mutex<Option<Mismatch>>,
     /// Whether what is durable reads back wrong.
     pub(crate) damaged: AtomicBool,
+    pub(crate) engine: AtomicU64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -96,6 +97,7 @@ impl List {
             installs: AtomicU64::new(0),
             mismatch: Mutex::new(None),
             damaged: AtomicBool::new(false),
+            engine: AtomicU64::new(0),
         }
     }
 
@@ -420,6 +422,10 @@ impl StateMachine for List {
 
     fn checksum_at(&self, index: LogIndex) -> Option<u64> {
         lock(&self.inner).checksums.get(&index.0).copied()
+    }
+
+    fn engine(&self) -> u64 {
+        self.engine.load(Ordering::Acquire)
     }
 
     fn mismatch(&self) -> Option<Mismatch> {
