@@ -3,7 +3,7 @@
 use crate::tree::Tree;
 
 /// Level of each crate. `vfs` uses `store`, `store` uses `disk`, `disk` uses `env`: level 0 is a chain of its own.
-const LEVELS: [(&str, u32); 18] = [
+const LEVELS: [(&str, u32); 19] = [
     ("env", 0),
     ("disk", 1),
     ("store", 2),
@@ -22,13 +22,14 @@ const LEVELS: [(&str, u32); 18] = [
     ("cli", 70),
     ("sim", 70),
     ("tests", 80),
+    ("xtask", 80),
 ];
 
 /// Crates that may name a package of the outside world, where not all may.
 const ONLY: [(&str, &[&str]); 4] = [
     ("openraft", &["core"]),
     ("hyper", &["http-api", "cli"]),
-    ("rustix", &["disk", "bench"]),
+    ("rustix", &["disk", "bench", "tests"]),
     ("getrandom", &["env"]),
 ];
 
@@ -44,7 +45,25 @@ pub(crate) fn check(tree: &Tree) -> Vec<String> {
             .unwrap_or_default();
         check_manifest(name, level, manifest, &mut problems);
     }
+    for name in ["tests", "xtask"] {
+        let level = level(name).expect("it is in the table");
+        let manifest = tree.text(&format!("{name}/Cargo.toml")).unwrap_or_default();
+        check_manifest(name, level, manifest, &mut problems);
+    }
     problems
+}
+
+/// Names in every table of dependencies, those for tests, build scripts and single targets included.
+fn used(manifest: &toml::Table) -> Vec<&str> {
+    let targets = manifest.get("target").and_then(toml::Value::as_table);
+    let targets = targets.into_iter().flat_map(toml::Table::values);
+    let tables = targets.filter_map(toml::Value::as_table).chain([manifest]);
+    let kinds = ["dependencies", "dev-dependencies", "build-dependencies"];
+    tables
+        .flat_map(|table| kinds.iter().filter_map(|kind| table.get(*kind)?.as_table()))
+        .flat_map(toml::Table::keys)
+        .map(String::as_str)
+        .collect()
 }
 
 fn level(name: &str) -> Option<u32> {
@@ -57,10 +76,9 @@ fn level(name: &str) -> Option<u32> {
 fn check_manifest(name: &str, level_of_crate: u32, manifest: &str, problems: &mut Vec<String>) {
     let parsed: toml::Table = match manifest.parse() {
         Ok(table) => table,
-        Err(error) => return problems.push(format!("crates/{name}/Cargo.toml: {error}")),
+        Err(error) => return problems.push(format!("{name}: Cargo.toml: {error}")),
     };
-    let dependencies = parsed.get("dependencies").and_then(toml::Value::as_table);
-    for used in dependencies.into_iter().flat_map(|table| table.keys()) {
+    for used in used(&parsed) {
         let ours = used.strip_prefix("sqlrep-");
         if ours.is_some_and(|ours| level(ours).is_none_or(|other| other >= level_of_crate)) {
             problems.push(format!("{name} uses {used}, which isn't on a lower level"));
@@ -93,6 +111,20 @@ mod tests {
         assert!(problems("store", "sqlrep-disk").is_empty());
         assert_eq!(problems("store", "sqlrep-vfs").len(), 1);
         assert_eq!(problems("wal-sm", "sqlrep-statement-sm").len(), 1);
+    }
+
+    #[test]
+    fn every_table_of_dependencies_is_looked_at() {
+        for table in [
+            "dev-dependencies",
+            "build-dependencies",
+            "target.'cfg(unix)'.dependencies",
+        ] {
+            let manifest = format!("[{table}]\nsqlrep-vfs.workspace = true\nopenraft = \"1\"\n");
+            let mut problems = Vec::new();
+            check_manifest("store", 2, &manifest, &mut problems);
+            assert_eq!(problems.len(), 2, "{table}: {problems:?}");
+        }
     }
 
     #[test]
