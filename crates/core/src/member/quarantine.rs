@@ -5,8 +5,8 @@
 
 use super::standing::Standing;
 use super::{Inner, StateMachine};
-use crate::raft::node_id;
 use crate::NodeId;
+use crate::raft::node_id;
 use openraft::async_runtime::WatchReceiver;
 use std::sync::Arc;
 use std::time::Duration;
