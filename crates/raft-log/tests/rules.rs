@@ -382,3 +382,27 @@ fn a_hole_is_refused() {
     log.append(entries(1, 0..1, 20)).unwrap();
     let _never = log.append(entries(1, 2..3, 20));
 }
+
+/// Recent entries are kept in memory up to the bound of their bytes: those come from there, older ones from files.
+#[test]
+fn the_cache_of_recent_entries_is_bounded_by_bytes() {
+    let disk = SimulatedDisk::new(1);
+    let options = Options {
+        cache_bytes_max: 10_000,
+        ..small()
+    };
+    let opened = open_with(&disk, options).unwrap();
+    for index in 0..100 {
+        let written = entry(id(1, index), 500, index);
+        opened.append(vec![written]).unwrap();
+    }
+    let from_files = |index: u64| {
+        let before = opened.log.stats().entries_read;
+        let found = opened.read(index, index + 1).unwrap();
+        assert_eq!(found[0].id.index.0, index);
+        opened.log.stats().entries_read - before
+    };
+    let kept = (0..100).filter(|index| from_files(*index) == 0).count();
+    assert!((10..=20).contains(&kept), "{kept} entries of 500 bytes");
+    assert_eq!((from_files(99), from_files(100 - kept as u64 - 1)), (0, 1));
+}
