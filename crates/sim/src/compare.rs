@@ -1,9 +1,9 @@
-//! Seeds of the differential, as many at once as there are processors.
+//! Seeds of the differential.
 
+use crate::seeds;
 use sqlrep_env::{Clock, SystemClock};
 use sqlrep_sim::Compared;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Differences shown.
@@ -19,24 +19,13 @@ struct Sum {
 /// Compares the statements of `count` seeds from `first` on.
 pub(crate) fn run(first: u64, count: u64) -> ExitCode {
     let clock = SystemClock::start();
-    let (next, sum) = (AtomicU64::new(first), Mutex::new(Sum::default()));
-    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..jobs {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + count {
-                        break;
-                    }
-                    let compared = sqlrep_sim::differential(seed);
-                    if count == 1 {
-                        show(&compared);
-                    }
-                    add(seed, &compared, &sum);
-                }
-            });
+    let sum = Mutex::new(Sum::default());
+    seeds::each(first, count, |seed| {
+        let compared = sqlrep_sim::differential(seed);
+        if count == 1 {
+            show(&compared);
         }
+        add(seed, &compared, &sum);
     });
     let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!(

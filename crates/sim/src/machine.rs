@@ -6,9 +6,10 @@
 use crate::client;
 use crate::draw::Draw;
 use crate::sockets::Simulated;
-use crate::time::{Events, NodeClock};
+use crate::time::NodeClock;
 use crate::world::World;
 use sqlrep_core::NodeId;
+use sqlrep_core::memory::RuntimeTimer;
 use sqlrep_disk::{Disk, Loss, SimulatedDisk};
 use sqlrep_env::{Env, SimulatedEntropy, SimulatedExecutor};
 use sqlrep_node::{
@@ -217,7 +218,7 @@ impl Machine {
     }
 
     fn env(&self, boot: u64) -> Env {
-        let timer = Events::begin();
+        let timer = RuntimeTimer::begin();
         let (slow, sync_us) = (self.slow_us.clone(), self.shape.sync_us);
         let cost = move |worker| match worker {
             "log" | "checkpoint" => Duration::from_micros(sync_us + slow.load(Ordering::Relaxed)),

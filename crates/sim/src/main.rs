@@ -10,6 +10,7 @@
 mod compare;
 mod many;
 mod one;
+mod seeds;
 
 use std::process::ExitCode;
 

@@ -1,11 +1,11 @@
-//! Many seeds, each in a process of its own, as many at once as there are processors.
+//! Many seeds, each in a process of its own.
 
+use crate::seeds;
 use sqlrep_env::{Clock, SystemClock};
 use sqlrep_sim::FAULTS;
 use std::collections::BTreeMap;
 use std::io;
 use std::process::{Command, ExitCode, Output, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// So many seeds have to show every kind of fault.
@@ -52,20 +52,9 @@ impl Sum {
 /// Runs `count` seeds from `first` on.
 pub(crate) fn run(first: u64, count: u64) -> ExitCode {
     let clock = SystemClock::start();
-    let (next, sum) = (AtomicU64::new(first), Mutex::new(Sum::default()));
-    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..jobs {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + count {
-                        break;
-                    }
-                    finished(seed, child(seed, false), &sum);
-                }
-            });
-        }
+    let sum = Mutex::new(Sum::default());
+    seeds::each(first, count, |seed| {
+        finished(seed, child(seed, false), &sum)
     });
     let mut sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
     sum.failed.sort_unstable();

@@ -1,7 +1,6 @@
 //! A member whose state differs from the others': who is found wrong, and how that one comes back (safety rules 16, 31).
 
 use super::*;
-use sqlrep_core::memory::ChannelTransport;
 use sqlrep_core::{FrameSender, Lane, Link, Mismatch, StateMachine, Transport, TransportError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
@@ -325,20 +324,9 @@ async fn repaired_without_entries(settings: Settings, held: bool) -> (Cluster, G
         first: Arc::new(AtomicBool::new(true)),
     };
     for id in 1..=3 {
-        let (machine, log) = (Arc::new(List::new(Style::Late)), MemoryLog::default());
-        let mut parts = cluster.parts(id, machine.clone(), log.clone());
-        parts.transport = Arc::new(Gated {
-            transport: cluster.board.plug(node(id)),
-            gate: gate.clone(),
-        });
-        let member = Member::start(parts).await.unwrap();
-        let id = node(id);
-        cluster.nodes.push(Node {
-            id,
-            machine,
-            log,
-            member,
-        });
+        let gate = gate.clone();
+        let gated = |transport| Gated { transport, gate };
+        cluster.start_behind(id, gated).await;
     }
     cluster.bootstrap(3).await;
     let leader = cluster.leader().await;

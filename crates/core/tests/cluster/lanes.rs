@@ -1,8 +1,7 @@
 //! Lanes between members: what goes on while one of them stands still, and how much is under way on it.
 
 use super::*;
-use sqlrep_core::memory::ChannelTransport;
-use sqlrep_core::{FrameReceiver, FrameSender, Lane, Link, Role, Transport, TransportError};
+use sqlrep_core::{FrameReceiver, FrameSender, Lane, Link, Role, TransportError};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::watch;
@@ -106,20 +105,9 @@ async fn three(settings: Settings) -> (Cluster, Arc<Entries>, u64, [u64; 2]) {
         unanswered_max: AtomicUsize::new(0),
     });
     for id in 1..=3 {
-        let (machine, log) = (Arc::new(List::new(Style::Late)), MemoryLog::default());
-        let mut parts = cluster.parts(id, machine.clone(), log.clone());
-        parts.transport = Arc::new(Watched {
-            transport: cluster.board.plug(node(id)),
-            entries: entries.clone(),
-        });
-        let member = Member::start(parts).await.unwrap();
-        let id = node(id);
-        cluster.nodes.push(Node {
-            id,
-            machine,
-            log,
-            member,
-        });
+        let entries = entries.clone();
+        let watched = |transport| Watched { transport, entries };
+        cluster.start_behind(id, watched).await;
     }
     cluster.bootstrap(3).await;
     cluster.leader().await.push("a").await.unwrap();

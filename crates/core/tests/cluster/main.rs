@@ -26,11 +26,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use list::{Ask, List, Style};
 use log::WatchedLog;
-use sqlrep_core::memory::{MemoryLog, Switchboard};
+use sqlrep_core::memory::{ChannelTransport, MemoryLog, Switchboard};
 use sqlrep_core::{
     ClusterId, DirectoryId, Genesis, IdempotencyKey, KeyLimits, LogIndex, Member, MemberError,
     NodeId, Parts, Peer, PeerService, ReadBound, ReadError, ReadLevel, Retry, Route, Settings,
-    WriteError, Written,
+    Transport, WriteError, Written,
 };
 use sqlrep_env::Env;
 use std::collections::BTreeMap;
@@ -123,15 +123,34 @@ impl Cluster {
     }
 
     pub(crate) async fn start_on(&mut self, id: u64, machine: Arc<List>, log: MemoryLog) -> &Node {
-        let parts = self.parts(id, machine.clone(), log.clone());
+        let parts = self.parts(id, machine, log.clone());
+        self.start_parts(parts, log).await
+    }
+
+    /// Starts a member; `log` is what is shown of its log.
+    pub(crate) async fn start_parts(&mut self, parts: Parts<List>, log: MemoryLog) -> &Node {
+        let (id, machine) = (parts.node, parts.machine.clone());
         let member = Member::start(parts).await.unwrap();
         self.nodes.push(Node {
-            id: node(id),
+            id,
             machine,
             log,
             member,
         });
         self.nodes.last().unwrap()
+    }
+
+    /// Starts a new, empty member on a transport that `wrap` makes of the usual one.
+    pub(crate) async fn start_behind<T: Transport + 'static>(
+        &mut self,
+        id: u64,
+        wrap: impl FnOnce(ChannelTransport) -> T,
+    ) {
+        let (machine, log) = (Arc::new(List::new(self.style)), MemoryLog::default());
+        let mut parts = self.parts(id, machine, log.clone());
+        // The last plug of a node is the one that counts.
+        parts.transport = Arc::new(wrap(self.board.plug(node(id))));
+        self.start_parts(parts, log).await;
     }
 
     fn parts(&self, id: u64, machine: Arc<List>, log: MemoryLog) -> Parts<List> {
@@ -157,15 +176,9 @@ impl Cluster {
         let machine = Arc::new(List::new(self.style));
         let parts = Parts {
             log: Arc::new(log.clone()),
-            ..self.parts(id, machine.clone(), MemoryLog::default())
+            ..self.parts(id, machine, MemoryLog::default())
         };
-        let member = Member::start(parts).await.unwrap();
-        self.nodes.push(Node {
-            id: node(id),
-            machine,
-            log: MemoryLog::default(),
-            member,
-        });
+        self.start_parts(parts, MemoryLog::default()).await;
     }
 
     /// A member that was given no name for a cluster.

@@ -8,7 +8,6 @@
 
 mod crash;
 mod divergence;
-mod paused;
 mod slow;
 mod traces;
 mod world;

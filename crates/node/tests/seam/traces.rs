@@ -1,8 +1,8 @@
 //! Election, writes, power loss of all nodes at once, recovery; twice with one seed, with equal traces.
 
-use crate::paused::Paused;
 use crate::world::{World, rows, simulated};
 use sqlrep_core::ReadLevel;
+use sqlrep_core::memory::RuntimeTimer;
 use sqlrep_disk::Loss;
 use sqlrep_env::Timer;
 use sqlrep_node::Node;
@@ -27,7 +27,7 @@ async fn write(node: &Node, sql: String, trace: &mut String) {
     writeln!(trace, "{at} {:?}", answer.reply.outcomes.len()).unwrap();
 }
 
-fn note(nodes: &[Node], timer: &Paused, trace: &mut String) {
+fn note(nodes: &[Node], timer: &RuntimeTimer, trace: &mut String) {
     for node in nodes {
         let status = node.status();
         let (applied, checksum) = (status.log.applied, status.sqlite.checksum);

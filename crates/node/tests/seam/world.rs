@@ -1,7 +1,6 @@
 //! Whole nodes on simulated disks, network and time, on one thread.
 
-use crate::paused::Paused;
-use sqlrep_core::memory::Switchboard;
+use sqlrep_core::memory::{RuntimeTimer, Switchboard};
 use sqlrep_core::{NodeId, ReadBound, ReadLevel};
 use sqlrep_disk::{Disk, Loss, SimulatedDisk};
 use sqlrep_env::{Env, Timer};
@@ -24,7 +23,7 @@ fn cost(_: &'static str) -> Duration {
 pub(crate) struct World {
     seed: u64,
     pub(crate) board: Switchboard,
-    pub(crate) timer: Arc<Paused>,
+    pub(crate) timer: Arc<RuntimeTimer>,
     pub(crate) disks: Vec<SimulatedDisk>,
     /// What a turn of a worker costs.
     pub(crate) cost: fn(&'static str) -> Duration,
@@ -43,7 +42,7 @@ impl World {
         Self {
             seed,
             board: Switchboard::default(),
-            timer: Paused::begin(),
+            timer: RuntimeTimer::begin(),
             disks: (1..=size).map(disk).collect(),
             cost,
             queue_requests_max: 1000,

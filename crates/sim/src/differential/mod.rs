@@ -7,11 +7,10 @@ mod generate;
 mod plain;
 
 use crate::draw::Draw;
-use crate::time::Events;
 use generate::Generator;
 use plain::{Answer, Plain};
 use sqlrep_core::NodeId;
-use sqlrep_core::memory::Switchboard;
+use sqlrep_core::memory::{RuntimeTimer, Switchboard};
 use sqlrep_disk::{Disk, Loss, SimulatedDisk};
 use sqlrep_env::Env;
 use sqlrep_node::{CheckpointPolicy, Mode, Net, Node, NodeOptions, Surroundings};
@@ -210,7 +209,9 @@ impl Cluster {
         options.surroundings = Some(Surroundings {
             disk: Arc::new(self.disk.clone()) as Arc<dyn Disk>,
             network: Net::Links(Arc::new(Switchboard::default().plug(id))),
-            env: Env::simulated(draw.any(), Events::begin(), |_| Duration::from_micros(50)),
+            env: Env::simulated(draw.any(), RuntimeTimer::begin(), |_| {
+                Duration::from_micros(50)
+            }),
         });
         let node = Box::pin(Node::start(options))
             .await

@@ -1,8 +1,11 @@
-//! Events of simulated time on a paused tokio clock: one task runs them in the order of their instants.
+//! Simulated time on a tokio runtime whose clock is paused: one task runs the events in the order of their instants, and
+//! ends with its runtime.
+//!
+//! It doesn't pause the clock; on one that runs, events come late by what the scheduler takes.
 
 use sqlrep_env::Timer;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -16,28 +19,33 @@ struct Agenda {
     next: u64,
 }
 
-/// The simulation's time. It has to be made inside the paused runtime.
-pub(crate) struct Paused {
+/// Time of the tokio runtime in which it was made.
+pub struct RuntimeTimer {
     start: Instant,
     agenda: Mutex<Agenda>,
     changed: Notify,
 }
 
-impl Paused {
-    /// Begins; the events run on a task of the current runtime.
-    pub(crate) fn begin() -> Arc<Self> {
-        let paused = Arc::new(Self {
+impl RuntimeTimer {
+    /// Begins on the current runtime.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    #[must_use]
+    pub fn begin() -> Arc<Self> {
+        let timer = Arc::new(Self {
             start: Instant::now(),
             agenda: Mutex::default(),
             changed: Notify::new(),
         });
-        let own = paused.clone();
+        let own = timer.clone();
         tokio::spawn(async move { own.run().await });
-        paused
+        timer
     }
 
     fn agenda(&self) -> MutexGuard<'_, Agenda> {
-        self.agenda.lock().unwrap()
+        self.agenda.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn run(&self) {
@@ -61,7 +69,7 @@ impl Paused {
     }
 }
 
-impl Timer for Paused {
+impl Timer for RuntimeTimer {
     fn now(&self) -> Duration {
         self.start.elapsed()
     }
