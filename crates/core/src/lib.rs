@@ -54,7 +54,7 @@ pub use outcome::{ReadBound, ReadError, ReadLevel, WriteError};
 pub use settings::Settings;
 pub use sqlrep_env::Retry;
 pub use state_machine::{
-    Applied, CheckpointStep, Committed, EntryEnd, Epoch, EpochId, Interrupt, MachineError,
-    Mismatch, SnapshotSink, SnapshotSource, StateMachine, Step, Which,
+    Applied, CheckpointStep, Committed, EntryEnd, Epoch, EpochEnd, EpochId, Interrupt,
+    MachineError, Mismatch, SnapshotSink, SnapshotSource, StateMachine, Step, Which,
 };
 pub use transport::{FrameReceiver, FrameSender, Lane, Link, Transport, TransportError};

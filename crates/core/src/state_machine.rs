@@ -43,6 +43,15 @@ pub enum Step<R> {
     Refused(WriteError),
 }
 
+/// Why an epoch has come to its end by itself.
+#[derive(Clone, Debug)]
+pub enum EpochEnd {
+    /// It was interrupted: this node leads no longer, or has to begin anew.
+    Interrupted,
+    /// This node failed; no answer may be derived from it (safety rule 36).
+    Failed(MachineError),
+}
+
 /// The writer's side of one leadership, owned by the writer worker.
 ///
 /// Duties of an implementation:
@@ -60,8 +69,20 @@ pub trait Epoch: Send {
     /// Takes in one request.
     fn run(&mut self, request: Self::Request) -> Step<Self::Reply>;
 
+    /// Takes in one request whose reply is kept for its repetitions (safety rule 29): it has to be in a command even if it
+    /// changes nothing, and so is never [`Step::Answered`] unless it asks for nothing.
+    fn run_keyed(&mut self, request: Self::Request) -> Step<Self::Reply> {
+        self.run(request)
+    }
+
     /// Everything taken in since the last call as commands in order; empty if there is nothing to replicate.
     fn seal(&mut self) -> Vec<Bytes>;
+
+    /// Why nothing more of this epoch can be proposed, asked behind the calls of `run` and behind `seal`. What was taken in
+    /// since the last `seal` that gave commands is certainly never proposed. None: it goes on.
+    fn ended(&mut self) -> Option<EpochEnd> {
+        None
+    }
 }
 
 /// Ends whatever an epoch is running, from another thread, so that an abort doesn't wait for it.

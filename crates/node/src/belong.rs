@@ -1,7 +1,8 @@
 //! Entering a cluster, and following who belongs to it.
 
 use crate::identity::Keeper;
-use crate::node::{Entering, Machine};
+use crate::machine::Machine;
+use crate::node::Entering;
 use crate::{ClusterSettings, Failure};
 use sqlrep_core::{BootstrapPlan, Cluster, ClusterId, ClusterMember, Member, MemberError, NodeId};
 use sqlrep_transport_tcp::TcpTransport;

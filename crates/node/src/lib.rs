@@ -33,6 +33,7 @@ pub mod check;
 mod error;
 mod front;
 mod identity;
+mod machine;
 mod node;
 mod open;
 mod options;

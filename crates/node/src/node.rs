@@ -9,6 +9,7 @@
 //! Invariant 2: a failure that makes what is written untrustworthy is told by [`Node::failed`] and never healed by going on.
 
 use crate::front::Front;
+use crate::machine::Machine;
 use crate::{Failure, NodeError, NodeOptions};
 use sqlrep_core::{
     IdempotencyKey, LogStore, MemberError, NodeId, ReadError, StateMachine, WriteError,
@@ -18,14 +19,10 @@ use sqlrep_raft_log::RaftLog;
 use sqlrep_replica::{LocalReader, Replica};
 use sqlrep_service::{Admin, Answer, Database, QueryOptions, Status, WriteOptions};
 use sqlrep_sql::Request;
-use sqlrep_statement_sm::StatementMachine;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
-
-/// The mode's state machine.
-pub(crate) type Machine = StatementMachine;
 
 /// How a node's entering a cluster stands.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! (a log that is ahead of the store is replayed, the other way round is refused by `core`).
 
 use crate::identity::Identity;
+use crate::machine::Machine;
 use crate::options::Surroundings;
 use crate::{ClusterSettings, Failure, Mode, NodeError, NodeOptions};
 use sqlrep_core::{ClusterId, DirectoryId, EntryId, LogStore, NodeId, StateMachine};
@@ -11,7 +12,6 @@ use sqlrep_disk::{Disk, DiskError, RealDisk, SyncFloor, SyncFloorDisk};
 use sqlrep_env::Env;
 use sqlrep_raft_log::{LogIdentity, RaftLog};
 use sqlrep_replica::Replica;
-use sqlrep_statement_sm::StatementMachine;
 use sqlrep_store::{PageSize, Store, StoreError};
 use sqlrep_vfs::{Engine, rusqlite};
 use std::sync::Arc;
@@ -49,7 +49,7 @@ pub(crate) struct Opened {
     pub(crate) store: Arc<Store>,
     pub(crate) log: Arc<RaftLog>,
     pub(crate) replica: Arc<Replica>,
-    pub(crate) machine: Arc<StatementMachine>,
+    pub(crate) machine: Arc<Machine>,
     pub(crate) replay: Replay,
     /// What the log said when it failed.
     pub(crate) failed: watch::Receiver<Option<Failure>>,
@@ -70,14 +70,11 @@ pub(crate) fn open(options: &NodeOptions) -> Result<Opened, NodeError> {
 fn opened(options: &NodeOptions) -> Result<Opened, NodeError> {
     options.check()?;
     let engine = sqlrep_vfs::check_engine().map_err(NodeError::database)?;
-    check_local_time()?;
     let (disk, env) = surroundings(options)?;
     let lock = disk.lock()?;
     let identity = identity(options, &*disk, &env)?;
-    if identity.mode == Mode::Page {
-        return Err(NodeError::refused(
-            "page mode is not available yet; start with --mode=statement",
-        ));
+    if identity.mode == Mode::Statement {
+        check_local_time()?;
     }
     for folder in FOLDERS {
         disk.create_dir(folder)?;
@@ -87,8 +84,12 @@ fn opened(options: &NodeOptions) -> Result<Opened, NodeError> {
     let (log, failed) = log(options, &disk, &env, &identity)?;
     let replica = Replica::new(store.clone(), env.clone(), options.checkpoint);
     let replica = Arc::new(replica);
-    let machine = StatementMachine::open(replica.clone(), identity.settings.sql.clone())
-        .map_err(NodeError::database)?;
+    let machine = Machine::open(
+        identity.mode,
+        replica.clone(),
+        identity.settings.sql.clone(),
+    );
+    let machine = Arc::new(machine.map_err(|source| NodeError::Database { source })?);
     remembers(&*log, &*machine)?;
     let replay = replay(&log, &*machine);
     Ok(Opened {

@@ -27,6 +27,12 @@ pub enum ReplicaError {
         /// What doesn't fit.
         what: String,
     },
+    /// A forwarded request, or its reply, that this release can't read.
+    #[error("a peer's message can't be read: {what}")]
+    Message {
+        /// What doesn't fit.
+        what: String,
+    },
     /// Pages of the base file read back wrong.
     #[error("{count} pages of main.db read back wrong, the first is page {first}")]
     Damaged {
@@ -49,7 +55,7 @@ impl ReplicaError {
             Self::Vfs(error) => error.retry(),
             Self::Sql(error) => error.retry(),
             Self::Snapshot { .. } | Self::NotHeld => Retry::Safe,
-            Self::Closed | Self::Damaged { .. } => Retry::Useless,
+            Self::Closed | Self::Message { .. } | Self::Damaged { .. } => Retry::Useless,
         }
     }
 
@@ -92,7 +98,8 @@ impl ReplicaError {
             | Self::Snapshot { .. }
             | Self::Damaged { .. }
             | Self::NotHeld
-            | Self::Closed => false,
+            | Self::Closed
+            | Self::Message { .. } => false,
         }
     }
 }

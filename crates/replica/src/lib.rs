@@ -18,13 +18,16 @@
 #![forbid(unsafe_code)]
 
 mod chunk;
+pub mod codec;
 mod error;
 mod made;
+pub mod messages;
 mod policy;
 mod reader;
 mod readers;
 mod replica;
 mod snapshot;
+mod stamp;
 
 pub use error::ReplicaError;
 pub use made::Checkpoints;
@@ -35,6 +38,7 @@ pub use readers::{
 };
 pub use replica::{Finished, Replica};
 pub use snapshot::{Sink, Source};
+pub use stamp::{Stamp, stamp};
 
 use sqlrep_core::{EntryEnd, EntryId, KeyTable, LogIndex, Term};
 use sqlrep_store::{Position, Table};

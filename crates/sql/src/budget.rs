@@ -20,8 +20,26 @@ const LOOK_STEPS: i32 = 1_000;
 /// How many times the budget all steps of a request may be, inner statements included.
 const ALL: u64 = 2;
 
+/// Ends what a writer runs, from any thread: what runs fails soon, and so does everything after it.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Ends it.
+    pub fn stop(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether it was ended.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 #[derive(Default)]
 struct Looks {
+    stop: Stop,
     left: AtomicU64,
     counting: AtomicBool,
     stopped: AtomicBool,
@@ -38,8 +56,13 @@ impl Budget {
     pub(crate) fn install(
         sqlite: &mut rusqlite::Connection,
         steps_max: u64,
+        stop: Stop,
     ) -> rusqlite::Result<Self> {
-        let looks = Arc::new(Looks::default());
+        let looks = Looks {
+            stop,
+            ..Looks::default()
+        };
+        let looks = Arc::new(looks);
         let own = looks.clone();
         sqlite.progress_handler(LOOK_STEPS, Some(move || own.look()))?;
         Ok(Self {
@@ -87,6 +110,9 @@ impl Budget {
 
 impl Looks {
     fn look(&self) -> bool {
+        if self.stop.is_stopped() {
+            return true;
+        }
         if !self.counting.load(Ordering::Relaxed) {
             return false;
         }

@@ -239,7 +239,7 @@ impl Guard {
         if let Some(name) = lower.strip_prefix("pragma_") {
             return pragma::judge(name, None, self.role, &self.settings);
         }
-        if lower == "sqlite_dbpage" && self.role == Role::Writer {
+        if lower == "sqlite_dbpage" && self.role != Role::Reader {
             return Err(
                 "sqlite_dbpage can't be read in a request that writes; send it as a query"
                     .to_owned(),

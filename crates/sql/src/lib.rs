@@ -26,6 +26,9 @@
 //! | rowid 2^63-1; five columns of one name in CREATE TABLE AS | other rowids, names |
 //! | names that begin with `sqlrep_` | other names |
 //!
+//! Where only one node executes and its pages travel ([`Writer::lead`]), the last three but one may be run: version functions,
+//! lists of the build, any rowid and any names of columns.
+//!
 //! What SQL sees as time and as random, and how it counts, is set for each request ([`Scene`]).
 #![forbid(unsafe_code)]
 
@@ -44,6 +47,7 @@ mod value;
 mod verdict;
 mod writer;
 
+pub use budget::Stop;
 pub use error::SqlFailure;
 pub use reader::{Cancel, InterruptHandle, READ_BYTES_MAX, READ_ROWS_MAX, ReadLimits, Reader};
 pub use reply::{Outcome, Reply, Rows, SqlError, Written};

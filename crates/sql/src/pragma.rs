@@ -8,7 +8,10 @@ use crate::SqlSettings;
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
+    /// Writes, on every node alike.
     Writer,
+    /// Writes once; its pages travel.
+    Leader,
     Reader,
 }
 
@@ -35,7 +38,7 @@ pub(crate) fn judge(
         "recursive_triggers" => switch(&name, value, settings.recursive_triggers),
         "integrity_check" | "quick_check" | "table_list" | "database_list" | "function_list"
         | "module_list" | "collation_list" | "pragma_list" | "compile_options" => match role {
-            Role::Reader => Ok(()),
+            Role::Reader | Role::Leader => Ok(()),
             Role::Writer => Err(format!(
                 "PRAGMA {name} isn't allowed in a request that writes; send it as a query"
             )),
@@ -120,6 +123,8 @@ mod tests {
         assert_eq!(refused("user_version", Some("3"), Role::Writer), None);
         assert_eq!(refused("integrity_check", None, Role::Reader), None);
         assert!(refused("integrity_check", None, Role::Writer).is_some());
+        assert_eq!(refused("integrity_check", None, Role::Leader), None);
+        assert!(refused("journal_mode", Some("wal"), Role::Leader).is_some());
         assert_eq!(refused("page_size", None, Role::Writer), None);
         assert!(refused("page_size", Some("4096"), Role::Writer).is_some());
         assert_eq!(refused("foreign_keys", Some("Off"), Role::Writer), None);

@@ -9,7 +9,7 @@
 //! 2. A refused transaction leaves nothing in the store, not even a version.
 //! 3. No clock, no cache and no thread has a say in an answer.
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Stop};
 use crate::drawn::{self, Marks};
 use crate::guard::{
     Facts, Guard, SavepointStep, VERSION_FUNCTIONS, vacuum_alone, version_function,
@@ -70,6 +70,8 @@ pub struct Writer {
 
 /// Everything of a writer but its connection.
 struct Run {
+    /// Other nodes run the same.
+    replayed: bool,
     guard: Guard,
     budget: Budget,
     marks: Arc<Marks>,
@@ -99,9 +101,34 @@ impl Writer {
     ///
     /// [`SqlFailure::Connection`], or settings that make no sense.
     pub fn open(store: &Arc<Store>, env: &Env, settings: &SqlSettings) -> Result<Self, SqlFailure> {
+        Self::of(store, env, settings, Role::Writer, Stop::default())
+    }
+
+    /// Opens it where it alone executes and its pages travel: what differs between nodes or runs is free to. `stop` ends it
+    /// from another thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn lead(
+        store: &Arc<Store>,
+        env: &Env,
+        settings: &SqlSettings,
+        stop: Stop,
+    ) -> Result<Self, SqlFailure> {
+        Self::of(store, env, settings, Role::Leader, stop)
+    }
+
+    fn of(
+        store: &Arc<Store>,
+        env: &Env,
+        settings: &SqlSettings,
+        role: Role,
+        stop: Stop,
+    ) -> Result<Self, SqlFailure> {
         settings.check()?;
         let kind = Kind::Writer {
-            normalize_version: true,
+            normalize_version: role == Role::Writer,
         };
         let mut connection =
             Connection::open(store, env, kind).map_err(|source| SqlFailure::Connection {
@@ -110,7 +137,8 @@ impl Writer {
             })?;
         connection.set_transaction_pages_max(settings.transaction_pages_max);
         connection.set_statement_cache_capacity(STATEMENTS_KEPT);
-        let run = Run::install(connection.sqlite_mut(), env, settings).map_err(|error| {
+        let installed = Run::install(connection.sqlite_mut(), env, settings, role, stop);
+        let run = installed.map_err(|error| {
             let (code, message) = verdict::parts(error);
             SqlFailure::Sqlite { code, message }
         })?;
@@ -173,11 +201,14 @@ impl Run {
         sqlite: &mut rusqlite::Connection,
         env: &Env,
         settings: &SqlSettings,
+        role: Role,
+        stop: Stop,
     ) -> rusqlite::Result<Self> {
         settings.apply(sqlite)?;
         // A full disk under a temporary file would look like an answer of SQLite's, on one node only (safety rule 36).
         sqlite.execute_batch("PRAGMA temp_store=MEMORY")?;
-        for (name, arguments) in VERSION_FUNCTIONS {
+        let replayed = role == Role::Writer;
+        for (name, arguments) in VERSION_FUNCTIONS.into_iter().filter(|_| replayed) {
             // A column default may call them past the authorizer.
             let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_INNOCUOUS;
             sqlite.create_scalar_function(name, arguments, flags, move |_| {
@@ -185,8 +216,8 @@ impl Run {
                 Err::<i64, _>(rusqlite::Error::UserFunctionError(text.into()))
             })?;
         }
-        let guard = Guard::new(Role::Writer, settings);
-        let budget = Budget::install(sqlite, settings.steps_max)?;
+        let guard = Guard::new(role, settings);
+        let budget = Budget::install(sqlite, settings.steps_max, stop)?;
         let marks = Arc::new(Marks::default());
         let own = marks.clone();
         sqlite.update_hook(Some(move |action, _: &str, _: &str, rowid| {
@@ -194,6 +225,7 @@ impl Run {
         }))?;
         guard.install(sqlite)?;
         Ok(Self {
+            replayed,
             guard,
             budget,
             marks,
@@ -471,7 +503,7 @@ impl Run {
         let keeps = matches!(&halt, Halt::Refused(error) if error.code & 0xff == ffi::SQLITE_CONSTRAINT)
             && connection.total_changes() != total
             && connection.changes() > 0
-            && !self.marks.largest_rowid();
+            && !self.refused_rowid();
         if keeps && !connection.sqlite().is_autocommit() {
             match self.commit(connection) {
                 Ok(()) => return halt,
@@ -554,10 +586,11 @@ impl Run {
     }
 
     fn check_bytes(&self, call: &Call<'_, '_>) -> Result<(), Halt> {
-        if self.marks.largest_rowid() {
+        if self.refused_rowid() {
             return Err(drawn::largest_rowid());
         }
-        let Some(table) = call.facts.table_from_select() else {
+        let made = call.facts.table_from_select().filter(|_| self.replayed);
+        let Some(table) = made else {
             return Ok(());
         };
         let drawn = drawn::has_drawn_column(call.connection.sqlite(), table);
@@ -565,6 +598,10 @@ impl Run {
             false => Ok(()),
             true => Err(drawn::drawn_column(table)),
         }
+    }
+
+    fn refused_rowid(&self) -> bool {
+        self.replayed && self.marks.largest_rowid()
     }
 
     fn counted(&self, call: &Call<'_, '_>, rowid_before: i64) -> Counters {

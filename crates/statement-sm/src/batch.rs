@@ -7,10 +7,11 @@
 //!
 //! A body is bounded by [`BODY_BYTES_MAX`].
 
-use crate::{StatementError, codec};
+use crate::StatementError;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sqlrep_env::UnixMillis;
+use sqlrep_replica::codec;
 use sqlrep_sql::{Request, Scene};
 
 /// No body is longer. `core` gathers 4 MiB by default, and lets a request of up to 8 MiB travel alone.
@@ -62,16 +63,11 @@ fn mixed(seed: u64, place: usize) -> u64 {
     word ^ (word >> 31)
 }
 
-/// About how many bytes a request adds to a body, and never fewer.
-pub(crate) fn request_bytes(request: &Request) -> usize {
-    let per_statement = 24;
-    16 + per_statement * request.statements.len() + request.size_bytes()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use sqlrep_replica::messages::request_bytes;
     use sqlrep_sql::{Parameter, Shape, Statement, Value};
 
     fn batch(requests: Vec<Request>) -> Batch {

@@ -3,14 +3,14 @@
 //! Nothing is executed here, so there is nothing to abort and nothing to interrupt: what a leadership hasn't
 //! proposed is just dropped.
 
-use crate::batch::{BODY_BYTES_MAX, Batch, HEAD_BYTES_MAX, request_bytes};
+use crate::batch::{BODY_BYTES_MAX, Batch, HEAD_BYTES_MAX};
 use crate::reset::ResetClock;
 use crate::side::Side;
-use crate::stamp::{Stamp, stamp};
 use bytes::Bytes;
 use sqlrep_core::{Epoch, Interrupt, Step, WriteError};
 use sqlrep_env::UnixMillis;
-use sqlrep_replica::Replica;
+use sqlrep_replica::messages::request_bytes;
+use sqlrep_replica::{Replica, Stamp, stamp};
 use sqlrep_sql::{Reply, Request};
 use std::sync::Arc;
 

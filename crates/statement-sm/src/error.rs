@@ -22,12 +22,6 @@ pub enum StatementError {
         /// What doesn't fit.
         what: String,
     },
-    /// A forwarded request, or its reply, that this release can't read.
-    #[error("a peer's message can't be read: {what}")]
-    Message {
-        /// What doesn't fit.
-        what: String,
-    },
     /// SQLite failed in a way that says nothing about the statement.
     #[error(transparent)]
     Sql(#[from] SqlFailure),
@@ -59,10 +53,7 @@ impl StatementError {
             }) => source.retry(),
             Self::Sql(_) => Retry::Useless,
             Self::Replica(error) => error.retry(),
-            Self::Body { .. }
-            | Self::Side { .. }
-            | Self::Message { .. }
-            | Self::HistoryLost { .. } => Retry::Useless,
+            Self::Body { .. } | Self::Side { .. } | Self::HistoryLost { .. } => Retry::Useless,
         }
     }
 
@@ -73,7 +64,7 @@ impl StatementError {
             Self::Sql(error) => error.is_final(),
             Self::Replica(error) => error.is_final(),
             Self::HistoryLost { cause } => cause.is_final(),
-            Self::Body { .. } | Self::Side { .. } | Self::Message { .. } => false,
+            Self::Body { .. } | Self::Side { .. } => false,
         }
     }
 }

@@ -31,13 +31,11 @@
 
 mod apply;
 mod batch;
-mod codec;
 mod epoch;
 mod error;
 mod machine;
 mod reset;
 mod side;
-mod stamp;
 
 pub use epoch::StatementEpoch;
 pub use error::StatementError;

@@ -1,23 +1,20 @@
 //! The state machine: what `core` calls, handed to the side that does it.
 
 use crate::apply::Apply;
-use crate::batch::{Batch, request_bytes};
+use crate::batch::Batch;
 use crate::epoch::NothingRuns;
 use crate::side::Side;
-use crate::{StatementEpoch, StatementError, codec};
+use crate::{StatementEpoch, StatementError};
 use bytes::Bytes;
 use sqlrep_core::{
     Applied, CheckpointStep, Committed, EntryEnd, EntryId, EpochId, Interrupt, LogIndex,
     MachineError, Mismatch, StateMachine, Which,
 };
-use sqlrep_replica::{Replica, ReplicaError, Sink, Source};
-use sqlrep_sql::{Outcome, Reply, Request, SqlSettings, Writer, Written};
+use sqlrep_replica::messages::{self, kept_reply};
+use sqlrep_replica::{Replica, ReplicaError, Sink, Source, codec};
+use sqlrep_sql::{Reply, Request, SqlSettings, Writer};
 use sqlrep_vfs::check_engine;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-/// A forwarded request or its reply is no longer: what one frame between nodes holds.
-const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 /// Statement mode on one node.
 pub struct StatementMachine {
@@ -71,10 +68,6 @@ impl StatementMachine {
     }
 }
 
-fn message(what: String) -> StatementError {
-    StatementError::Message { what }
-}
-
 impl StateMachine for StatementMachine {
     type Request = Request;
     type Reply = Reply;
@@ -87,11 +80,11 @@ impl StateMachine for StatementMachine {
     }
 
     fn request_bytes(&self, request: &Request) -> usize {
-        request_bytes(request)
+        messages::request_bytes(request)
     }
 
     fn decode_request(&self, bytes: &[u8]) -> Result<Request, MachineError> {
-        Ok(codec::decode::<_, MESSAGE_BYTES_MAX>(bytes).map_err(message)?)
+        Ok(messages::request(bytes)?)
     }
 
     fn encode_reply(&self, reply: &Reply) -> Bytes {
@@ -99,21 +92,11 @@ impl StateMachine for StatementMachine {
     }
 
     fn decode_reply(&self, bytes: &[u8]) -> Result<Reply, MachineError> {
-        Ok(codec::decode::<_, MESSAGE_BYTES_MAX>(bytes).map_err(message)?)
+        Ok(messages::reply(bytes)?)
     }
 
-    /// Rows aren't kept, and how long a statement ran is no replicated state.
     fn key_reply(&self, reply: &Reply) -> Option<Bytes> {
-        let kept = |outcome: &Outcome| match outcome {
-            Outcome::Written(written) => Some(Outcome::Written(Written {
-                took: Duration::ZERO,
-                ..written.clone()
-            })),
-            Outcome::Failed(error) => Some(Outcome::Failed(error.clone())),
-            Outcome::Rows(_) => None,
-        };
-        let outcomes = reply.outcomes.iter().map(kept).collect::<Option<_>>()?;
-        Some(self.encode_reply(&Reply { outcomes }))
+        kept_reply(reply)
     }
 
     fn lead(&self, _: EpochId) -> (StatementEpoch, Box<dyn Interrupt>) {

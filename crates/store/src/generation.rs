@@ -21,11 +21,11 @@ use crate::slots::Slots;
 use crate::spill::Spill;
 use crate::table::TableFile;
 use crate::{
-    Change, Checksum, EntryEnd, Finish, Image, PageCount, PageNumber, PageSize, Side, StoreError,
-    Table, Version, page_hash,
+    Change, Checksum, Delta, EntryEnd, Finish, Image, PageCount, PageNumber, PageSize, Side,
+    StoreError, Table, Version, page_hash,
 };
 use sqlrep_disk::File;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -65,8 +65,8 @@ pub(crate) struct State {
     pub(crate) sizes: BTreeMap<Version, PageCount>,
     /// Checksum of the newest version.
     pub(crate) checksum: Checksum,
-    /// Checksum of each version that isn't committed yet.
-    pending: VecDeque<(Version, Checksum)>,
+    /// Versions that aren't committed yet.
+    pending: VecDeque<Pending>,
     pub(crate) committed: Arc<EntryEnd>,
     pub(crate) anchor: Arc<EntryEnd>,
     pub(crate) durable: Arc<EntryEnd>,
@@ -78,6 +78,14 @@ pub(crate) struct State {
     pub(crate) entries: u64,
     /// What a checkpoint under way writes; nothing of it is pruned.
     pub(crate) target: Option<Version>,
+}
+
+/// A version that isn't committed yet.
+struct Pending {
+    version: Version,
+    checksum: Checksum,
+    /// Those it has an image of, ascending.
+    pages: Vec<PageNumber>,
 }
 
 /// The files of a generation, open.
@@ -224,16 +232,17 @@ impl Generation {
         }
     }
 
-    /// Hash of the newest image of a page within the newest size.
-    fn newest_hash(&self, page: PageNumber) -> u64 {
+    /// Hash of the image of a page that `at` sees, within its size.
+    pub(crate) fn hash(&self, page: PageNumber, at: Version) -> u64 {
         let shard = self.read_shard(page);
-        let newest = shard
-            .get(&page)
-            .and_then(Chain::newest)
-            .map(|link| link.hash);
-        newest
+        let seen = shard.get(&page).and_then(|chain| chain.at(at));
+        seen.map(|link| link.hash)
             .or_else(|| self.base_hash(page))
-            .expect("a page within the newest size has an image")
+            .expect("a page within a version's size has an image")
+    }
+
+    fn newest_hash(&self, page: PageNumber) -> u64 {
+        self.hash(page, Version(u64::MAX))
     }
 
     /// Makes a finished transaction the newest version; nobody but the writer sees it.
@@ -254,6 +263,7 @@ impl Generation {
         for dropped in numbers(count.0 + 1, old_count.0).filter(|page| *page != lock_page) {
             checksum.toggle(self.newest_hash(dropped));
         }
+        let changed = pages.keys().copied().collect();
         for (page, image) in pages {
             if old_count.contains(page) {
                 checksum.toggle(self.newest_hash(page));
@@ -276,7 +286,11 @@ impl Generation {
         state.newest = version;
         state.sizes.insert(version, count);
         state.checksum = checksum;
-        state.pending.push_back((version, checksum));
+        state.pending.push_back(Pending {
+            version,
+            checksum,
+            pages: changed,
+        });
         version
     }
 
@@ -400,9 +414,9 @@ impl Generation {
         while state
             .pending
             .front()
-            .is_some_and(|(version, _)| *version <= finish.version)
+            .is_some_and(|pending| pending.version <= finish.version)
         {
-            checksum = state.pending.pop_front().expect("just seen").1;
+            checksum = state.pending.pop_front().expect("just seen").checksum;
         }
         let end = Arc::new(EntryEnd {
             position: Some(finish.position),
@@ -424,10 +438,10 @@ impl Generation {
         Ok(end)
     }
 
-    /// Drops every version above the committed one.
-    pub(crate) fn abort(&self) {
+    /// Drops every version above `keep`, or above the committed one if that is newer.
+    pub(crate) fn abort_above(&self, keep: Version) {
         let mut state = self.state();
-        let keep = state.committed.version;
+        let keep = keep.max(state.committed.version).min(state.newest);
         for shard in &self.shards {
             let mut gone = Vec::new();
             shard
@@ -440,9 +454,35 @@ impl Generation {
             self.drop_links(gone);
         }
         state.sizes.split_off(&Version(keep.0 + 1));
-        state.pending.clear();
-        state.checksum = state.committed.checksum;
+        state.pending.retain(|pending| pending.version <= keep);
+        let kept = state.pending.back().map(|pending| pending.checksum);
+        state.checksum = kept.unwrap_or(state.committed.checksum);
         state.newest = keep;
+    }
+
+    /// What versions above `from`, which is the committed one or a later one, have changed.
+    pub(crate) fn delta(&self, from: Version) -> Delta {
+        let state = self.state();
+        let (mut base, mut pages) = (state.committed.checksum, BTreeSet::new());
+        for pending in &state.pending {
+            if pending.version <= from {
+                base = pending.checksum;
+            } else {
+                pages.extend(&pending.pages);
+            }
+        }
+        let count = size_at(&state.sizes, state.newest);
+        Delta {
+            base,
+            base_count: size_at(&state.sizes, from),
+            version: state.newest,
+            post: state.checksum,
+            count,
+            pages: pages
+                .into_iter()
+                .filter(|page| count.contains(*page))
+                .collect(),
+        }
     }
 
     pub(crate) fn checksum_at(&self, index: u64) -> Option<Checksum> {

@@ -57,5 +57,5 @@ pub use ids::{Checksum, Image, PageCount, PageNumber, PageSize, Position, Versio
 pub use inspect::{Inspection, inspect};
 pub use install::{InstallEnd, Installer};
 pub use pins::PinKind;
-pub use store::{Change, Due, Finish, Options, Pin, Stats, Store};
+pub use store::{Change, Delta, Due, Finish, Options, Pin, Stats, Store};
 pub use table::{EncodeTable, Table, TableChunks};

@@ -54,6 +54,23 @@ pub struct Change {
     pub count: PageCount,
 }
 
+/// What the newest version changes of an earlier one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delta {
+    /// Checksum of the earlier one.
+    pub base: Checksum,
+    /// Size of the earlier one.
+    pub base_count: PageCount,
+    /// The newest version.
+    pub version: Version,
+    /// Its checksum.
+    pub post: Checksum,
+    /// Its size.
+    pub count: PageCount,
+    /// Pages within it that were written since, or grown by; ascending, never the lock page.
+    pub pages: Vec<PageNumber>,
+}
+
 /// The end of an entry.
 #[derive(Clone, Debug)]
 pub struct Finish {
@@ -197,7 +214,35 @@ impl Store {
 
     /// Drops every version above the committed one. The writer's connection is closed before.
     pub fn abort(&self) {
-        self.live().abort();
+        self.abort_above(Version(0));
+    }
+
+    /// Drops every version above `keep`, or above the committed one if that is newer. The writer's connection is closed
+    /// before.
+    pub fn abort_above(&self, keep: Version) {
+        self.live().abort_above(keep);
+    }
+
+    /// What the newest version changes of `from`, which is the committed version or one above it.
+    #[must_use]
+    pub fn delta(&self, from: Version) -> Delta {
+        self.live().delta(from)
+    }
+
+    /// The whole of a page as `at` sees it: the committed version or one above it. The page lies within its size and isn't the
+    /// lock page.
+    ///
+    /// # Errors
+    ///
+    /// The page reads back wrong, or the disk's.
+    pub fn image_at(&self, page: PageNumber, at: Version) -> Result<Image, StoreError> {
+        self.live().image(page, at)
+    }
+
+    /// The hash that such a page adds to the version's checksum; no look at the image.
+    #[must_use]
+    pub fn hash_at(&self, page: PageNumber, at: Version) -> u64 {
+        self.live().hash(page, at)
     }
 
     /// The newest entry end.

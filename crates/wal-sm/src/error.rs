@@ -1,6 +1,8 @@
 //! What can go wrong with page mode on one node.
 
 use sqlrep_core::{MachineError, Retry};
+use sqlrep_replica::ReplicaError;
+use sqlrep_sql::SqlFailure;
 use sqlrep_store::{Checksum, PageNumber, PageSize, StoreError};
 
 /// Why this node can't follow. None of them is ever an answer to a client, and none of them refuses a set: that is decided
@@ -74,9 +76,21 @@ pub enum PageModeError {
         /// Which part was due.
         next: u32,
     },
+    /// Replicated state beside the pages that this release can't read.
+    #[error("the state beside the pages can't be read: {what}")]
+    Side {
+        /// What doesn't fit.
+        what: String,
+    },
     /// The pages.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// SQLite failed in a way that says nothing about the statement.
+    #[error(transparent)]
+    Sql(#[from] SqlFailure),
+    /// What both modes share.
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
 }
 
 impl PageModeError {
@@ -85,6 +99,8 @@ impl PageModeError {
     pub fn retry(&self) -> Retry {
         match self {
             Self::Store(error) => error.retry(),
+            Self::Sql(error) => error.retry(),
+            Self::Replica(error) => error.retry(),
             _ => Retry::Useless,
         }
     }
@@ -92,7 +108,12 @@ impl PageModeError {
     /// Whether a write or sync failed, so that the process has to stop.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::Store(error) if error.is_final())
+        match self {
+            Self::Store(error) => error.is_final(),
+            Self::Sql(error) => error.is_final(),
+            Self::Replica(error) => error.is_final(),
+            _ => false,
+        }
     }
 }
 

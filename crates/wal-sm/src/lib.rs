@@ -1,14 +1,11 @@
-//! Page mode: entries of changed pages; applies by copying. The machine isn't built yet: a node refuses
-//! `--mode=page` by name. What stands here: the machine's contract, the one decision everything else hangs on ([`Tail`]), and
-//! what its entries carry, from images to bytes and back ([`encode`], [`PageSet`], [`Applying`]). What doesn't: running SQL
-//! on speculation, capturing and coalescing pages, the order of parts in the log and their spill file, held replies.
+//! Page mode: the leader executes, the log carries the pages that it changed, every other node copies them.
 //!
 //! ```text
 //!  leader: run on the newest finished version ─► capture pages at commit ─► coalesce ─► one page set per entry
 //!  every node: does the set continue the tail? ─► copy pages, or keep the own ones ─► entry end ─► held replies go out
 //! ```
 //!
-//! The machine implements `sqlrep_core::StateMachine` with these duties beside the trait's own:
+//! **Invariants**, beside the duties of `sqlrep_core::StateMachine`:
 //! 1. Whether a committed page set is accepted is a function of the log alone ([`Tail::accepts`]); checksums
 //!    prove the replicas equal afterwards and never decide (safety rule 22).
 //! 2. Anything computed on speculation, a SELECT or an error too, leaves the node only when its base is
@@ -20,13 +17,21 @@
 //! `examples/page_set_bytes.rs` prints what a transaction takes in the log, and how fast sets are applied.
 #![forbid(unsafe_code)]
 
+mod body;
+mod epoch;
 mod error;
+mod machine;
 mod page_set;
+mod side;
+mod source;
+mod state;
 mod tail;
 
+pub use epoch::PageEpoch;
 pub use error::PageModeError;
+pub use machine::PageMachine;
 pub use page_set::{
-    Applying, Base, ENCODE_BYTES_MAX, Head, NewPage, Old, PART_BYTES_MAX, PART_IMAGE_BYTES_MAX,
-    PageChange, PageSet, PageSource, Part, apply, encode,
+    Applying, Base, ENCODE_BYTES_MAX, Ended, Head, NewPage, Old, PART_BYTES_MAX,
+    PART_IMAGE_BYTES_MAX, PageChange, PageSet, PageSource, Part, apply, encode,
 };
 pub use tail::Tail;

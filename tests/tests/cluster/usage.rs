@@ -9,8 +9,7 @@ use std::path::Path;
 fn wrong_flags_end_with_code_2_and_say_what_to_do() {
     let node = ["node", "--data-dir=/nonexistent/never"];
     for (flags, says) in [
-        (&["--mode=page"][..], "page mode is not yet available"),
-        (&["--mode=paper"], "invalid value"),
+        (&["--mode=paper"][..], "invalid value"),
         (&["--bootstrap-expect=3"], "needs --join"),
         (
             &["--bootstrap-expect=3", "--join=a:1,b:1"],

@@ -14,7 +14,6 @@ mod plan;
 use crate::arguments::ClusterArguments;
 use crate::client::Client;
 use crate::exit::Exit;
-use crate::node::Mode;
 use crate::signals::Signals;
 use crate::terminal;
 use children::{Children, Ended};
@@ -74,10 +73,6 @@ pub(crate) fn run(arguments: &ClusterArguments) -> Exit {
 }
 
 fn cluster(arguments: &ClusterArguments) -> Result<(), ClusterError> {
-    if arguments.mode == Mode::Page {
-        let text = "page mode is not yet available; leave out --mode or give --mode=statement";
-        return Err(ClusterError::Usage(text.to_owned()));
-    }
     let temporary = match &arguments.data_dir {
         Some(_) => None,
         None => Some(temporary()?),
@@ -115,7 +110,7 @@ async fn serve(
     let program = std::env::current_exe().map_err(ClusterError::Start)?;
     let mut children = Children::default();
     for place in &plan.nodes {
-        let flags = plan.flags(place, folder, &arguments.log_level);
+        let flags = plan.flags(place, folder, arguments);
         children
             .start(place.id, &program, &flags)
             .map_err(ClusterError::Start)?;
@@ -206,17 +201,6 @@ fn welcome(plan: &Plan, folder: &Path, kept: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn page_mode_is_refused_before_anything_is_made() {
-        let arguments = ClusterArguments {
-            nodes: 3,
-            mode: Mode::Page,
-            data_dir: Some("/nonexistent/never".into()),
-            log_level: "error".to_owned(),
-        };
-        assert_eq!(run(&arguments), Exit::Usage);
-    }
 
     #[test]
     fn what_is_printed_names_every_node_and_a_request() {

@@ -4,6 +4,7 @@
 
 use super::ClusterError;
 use crate::address::Address;
+use crate::arguments::ClusterArguments;
 use serde::{Deserialize, Serialize};
 use std::io::{self, ErrorKind};
 use std::net::TcpListener;
@@ -118,16 +119,21 @@ impl Plan {
     }
 
     /// The command line of one node.
-    pub(super) fn flags(&self, place: &Place, folder: &Path, log_level: &str) -> Vec<String> {
+    pub(super) fn flags(
+        &self,
+        place: &Place,
+        folder: &Path,
+        how: &ClusterArguments,
+    ) -> Vec<String> {
         let data = folder.join(place.id.to_string());
         let mut flags = vec![
             "node".to_owned(),
-            "--mode=statement".to_owned(),
+            format!("--mode={}", how.mode.of_node()),
             format!("--node-id={}", place.id),
             format!("--data-dir={}", data.display()),
             format!("--http-addr={}", place.http()),
             format!("--raft-addr={}", place.raft()),
-            format!("--log-level={log_level}"),
+            format!("--log-level={}", how.log_level),
             "--stop-with-stdin".to_owned(),
         ];
         if self.nodes.len() > 1 {
@@ -152,6 +158,7 @@ fn is_free(port: u16) -> bool {
 mod tests {
     use super::*;
     use crate::arguments::{Command, Program};
+    use crate::node::Mode;
     use clap::Parser;
 
     fn ports(plan: &Plan) -> Vec<(u16, u16)> {
@@ -209,14 +216,21 @@ mod tests {
     #[test]
     fn the_children_understand_their_flags() {
         let plan = Plan::free(3, |_| true).unwrap();
+        let how = ClusterArguments {
+            nodes: 3,
+            mode: Mode::Page,
+            data_dir: None,
+            log_level: "error".to_owned(),
+        };
         for place in &plan.nodes {
-            let flags = plan.flags(place, Path::new("data"), "error");
+            let flags = plan.flags(place, Path::new("data"), &how);
             let program = Program::try_parse_from(["sqlrep".to_owned()].into_iter().chain(flags));
             let Command::Node(node) = program.unwrap().command else {
                 panic!("no node");
             };
             assert_eq!((node.join.len(), node.bootstrap_expect), (3, Some(3)));
             assert_eq!(node.http_addr, Some(place.http()));
+            assert_eq!(node.mode, Some(Mode::Page));
         }
     }
 }

@@ -14,8 +14,18 @@ use std::path::PathBuf;
 pub(crate) enum Mode {
     /// The log carries SQL, every node executes it
     Statement,
-    /// The log carries changed pages, the leader executes (not yet available)
+    /// The log carries changed pages, the leader executes
     Page,
+}
+
+impl Mode {
+    /// The same, as a node is told.
+    pub(crate) fn of_node(self) -> sqlrep_node::Mode {
+        match self {
+            Self::Statement => sqlrep_node::Mode::Statement,
+            Self::Page => sqlrep_node::Mode::Page,
+        }
+    }
 }
 
 /// Times that suit a machine.

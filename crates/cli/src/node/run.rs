@@ -182,10 +182,7 @@ pub(super) fn http_options(settings: &NodeSettings) -> sqlrep_http_api::Options 
 /// What the node is started with.
 fn options(settings: &NodeSettings) -> NodeOptions {
     let mut options = NodeOptions::new(&settings.directory);
-    options.mode = settings.mode.map(|mode| match mode {
-        Mode::Statement => sqlrep_node::Mode::Statement,
-        Mode::Page => sqlrep_node::Mode::Page,
-    });
+    options.mode = settings.mode.map(Mode::of_node);
     options.node_id = settings.node_id;
     options.raft_address = settings.raft_address.to_string();
     options.raft_advertised = Some(settings.raft_advertised.to_string());

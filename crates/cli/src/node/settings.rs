@@ -127,12 +127,6 @@ impl NodeSettings {
     }
 
     fn check(&self) -> Result<(), String> {
-        if self.mode == Some(Mode::Page) {
-            return Err(
-                "page mode is not yet available; start the cluster with --mode=statement"
-                    .to_owned(),
-            );
-        }
         for (flag, value) in [
             ("--readers", self.readers),
             ("--read-queue", self.read_queue),

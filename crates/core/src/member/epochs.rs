@@ -11,7 +11,7 @@
 //! 24): `keep_only` bars them first, and returns when the last one is dropped.
 
 use crate::answered::{NoAnswer, answered};
-use crate::{Epoch, EpochId, Interrupt, StateMachine, Term};
+use crate::{Epoch, EpochEnd, EpochId, Interrupt, StateMachine, Term};
 use bytes::Bytes;
 use sqlrep_env::{Actor, Env, QueueFull};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,8 +53,8 @@ pub(crate) struct Epochs<M: StateMachine> {
 pub(crate) struct Ran<T, R> {
     /// One per request, in order.
     pub steps: Vec<(T, crate::Step<R>)>,
-    /// The commands, in order.
-    pub bodies: Vec<Bytes>,
+    /// The commands, in order; or why there are none.
+    pub bodies: Result<Vec<Bytes>, EpochEnd>,
 }
 
 fn lock(gate: &Mutex<Gate>) -> MutexGuard<'_, Gate> {
@@ -103,15 +103,16 @@ impl<M: StateMachine> Epochs<M> {
         self.answered(lead).await.unwrap_or(false)
     }
 
-    /// Runs `batch` in the epoch and seals it. None if the epoch has ended: nothing was run, the batch is
-    /// handed back.
+    /// Runs `batch` in the epoch and seals it; `keyed` tells which replies are kept. None if the epoch has ended: nothing was
+    /// run, the batch is handed back.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         id: EpochId,
         batch: Vec<(T, M::Request)>,
+        keyed: fn(&T) -> bool,
     ) -> Result<Ran<T, M::Reply>, Vec<(T, M::Request)>> {
         let run = move |writer: &mut Writer<M>| match writer {
-            Some((live, epoch)) if *live == id => Ok(run(epoch, batch)),
+            Some((live, epoch)) if *live == id => Ok(run(epoch, batch, keyed)),
             _ => Err(batch),
         };
         let ran = self.answered(run).await;
@@ -241,11 +242,26 @@ fn mark(gate: &Mutex<Gate>, wanted: &impl Fn(EpochId) -> bool) -> Marked {
     }
 }
 
-fn run<E: Epoch, T>(epoch: &mut E, batch: Vec<(T, E::Request)>) -> Ran<T, E::Reply> {
-    let steps = batch
-        .into_iter()
-        .map(|(client, request)| (client, epoch.run(request)))
-        .collect();
-    let bodies = epoch.seal();
+fn run<E: Epoch, T>(
+    epoch: &mut E,
+    batch: Vec<(T, E::Request)>,
+    keyed: fn(&T) -> bool,
+) -> Ran<T, E::Reply> {
+    let step = |(client, request): (T, E::Request)| {
+        let step = if keyed(&client) {
+            epoch.run_keyed(request)
+        } else {
+            epoch.run(request)
+        };
+        (client, step)
+    };
+    let steps = batch.into_iter().map(step).collect();
+    let bodies = match epoch.ended() {
+        Some(end) => Err(end),
+        None => {
+            let bodies = epoch.seal();
+            epoch.ended().map_or(Ok(bodies), Err)
+        }
+    };
     Ran { steps, bodies }
 }

@@ -33,7 +33,7 @@ use crate::member::{
     Shared, Tasks,
 };
 use crate::raft::{Command, Raft, TypeConfig, leadership, node_id};
-use crate::{EntryId, EpochId, NodeId, StateMachine, Step, WriteError};
+use crate::{EntryId, EpochEnd, EpochId, NodeId, StateMachine, Step, WriteError};
 use bytes::Bytes;
 use openraft::error::ClientWriteError;
 use openraft::impls::ProgressResponder;
@@ -184,7 +184,8 @@ impl<M: StateMachine> Proposer<M> {
         }
         self.counters.gathered(taken.len());
         let (batch, keys) = self.first_come(taken);
-        match self.shared.epochs.run(epoch, batch).await {
+        let keyed = |(_, key): &Waiting<M>| key.is_some();
+        match self.shared.epochs.run(epoch, batch, keyed).await {
             Ok(ran) => self.propose(slot, epoch, ran, keys).await,
             Err(back) => {
                 for ((client, key), request) in back {
@@ -225,6 +226,10 @@ impl<M: StateMachine> Proposer<M> {
         ran: Ran<Waiting<M>, M::Reply>,
         keys: KeySet,
     ) {
+        let bodies = match ran.bodies {
+            Ok(bodies) => bodies,
+            Err(end) => return self.give_up(epoch, end, ran.steps).await,
+        };
         let (mut clients, mut items, mut answered) = (Vec::new(), Vec::new(), Vec::new());
         for ((client, key), step) in ran.steps {
             match step {
@@ -243,13 +248,13 @@ impl<M: StateMachine> Proposer<M> {
             }
         }
         assert!(
-            clients.is_empty() || !ran.bodies.is_empty(),
+            clients.is_empty() || !bodies.is_empty(),
             "what an epoch took in is in what it sealed"
         );
         let mut proposal = None;
-        if !ran.bodies.is_empty() {
+        if !bodies.is_empty() {
             let first = self.sequence + 1;
-            self.sequence += ran.bodies.len() as u64;
+            self.sequence += bodies.len() as u64;
             // The verdict on a split set is that on its last part (safety rule 26).
             let batch = Batch {
                 clients,
@@ -257,11 +262,31 @@ impl<M: StateMachine> Proposer<M> {
                 slot,
             };
             self.shared.in_flight.insert(self.sequence, batch);
-            proposal = Some((first, ran.bodies));
+            proposal = Some((first, bodies));
         }
         self.hold(epoch, answered);
         if let Some((first, bodies)) = proposal {
             self.hand_over(epoch, first, items, bodies).await;
+        }
+    }
+
+    /// An epoch has ended by itself: nothing of the batch is proposed.
+    async fn give_up(
+        &self,
+        epoch: EpochId,
+        end: EpochEnd,
+        steps: Vec<(Waiting<M>, Step<M::Reply>)>,
+    ) {
+        if let EpochEnd::Failed(error) = end {
+            self.shared.quarantine(&error);
+        }
+        self.shared.epochs.end(epoch).await;
+        for ((client, _), step) in steps {
+            let error = match step {
+                Step::Refused(error) => error,
+                Step::Encoded | Step::Executed { .. } | Step::Answered(_) => WriteError::NotDone,
+            };
+            tell(client, Err(error));
         }
     }
 

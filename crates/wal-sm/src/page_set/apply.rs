@@ -4,10 +4,12 @@
 //!  Tail::accepts: the log decides ─► begin: base checksum ─► part, part … : each base is what the set says ─► end: growth, post checksum
 //! ```
 //!
-//! Nothing here decides whether a set counts: every error says that this node, or the leader, differs (safety rules 22 and
-//! 31). The caller shows nothing of the images before [`Applying::end`] has answered.
+//! Nothing here decides whether a set counts: every error, and every checksum that differs, says that this node, or the leader,
+//! differs (safety rules 22 and 31). Where only checksums differ the images are what every other node has too that differs
+//! from the leader alike, and the judge finds who is wrong. The caller shows nothing of the images before
+//! [`Applying::end`] has answered.
 
-use super::{Base, Head, PageChange, PageSet, page_bytes};
+use super::{Base, Head, PageChange, PageSet, Part, page_bytes};
 use crate::PageModeError;
 use sqlrep_store::{
     Change, Checksum, Image, PageCount, PageNumber, PageSize, StoreError, page_hash,
@@ -40,10 +42,21 @@ pub trait PageSource {
     fn hash(&self, page: PageNumber) -> Result<u64, StoreError>;
 }
 
-/// A set that is being applied, part by part. It holds no images, so a set of any size takes the same memory.
+/// A set that was applied whole.
 #[derive(Debug)]
+pub struct Ended {
+    /// The database's size.
+    pub count: PageCount,
+    /// [`PageModeError::Base`] or [`PageModeError::Post`] if the database isn't the leader's.
+    pub differs: Option<PageModeError>,
+}
+
+/// A set that is being applied, part by part. It holds no images, so a set of any size takes the same memory.
+#[derive(Clone, Debug)]
 pub struct Applying {
     head: Head,
+    /// Checksum of the database before it.
+    base: Checksum,
     parts: u32,
     /// The part that is due.
     next: u32,
@@ -59,24 +72,21 @@ impl Applying {
     ///
     /// # Errors
     ///
-    /// Another page size than the database's, or another checksum before the set.
+    /// Another page size than the database's.
     pub fn begin(set: &PageSet, source: &impl PageSource) -> Result<Self, PageModeError> {
-        let (head, ours) = (set.head, source.checksum());
+        let (head, base) = (set.head, source.checksum());
         let (found, size) = (head.page_size, source.page_size());
         if found != size {
             return Err(PageModeError::PageSize { found, ours: size });
         }
-        if ours != head.base {
-            let recorded = head.base;
-            return Err(PageModeError::Base { ours, recorded });
-        }
         Ok(Self {
             head,
+            base,
             parts: set.part.of,
             next: 1,
             last: None,
             new_pages: 0,
-            checksum: ours,
+            checksum: base,
         })
     }
 
@@ -143,12 +153,12 @@ impl Applying {
         Ok(image)
     }
 
-    /// Ends the set: the database is the leader's. Answers its size.
+    /// Ends the set.
     ///
     /// # Errors
     ///
-    /// Parts or new pages that didn't come, another checksum than the leader's, or the store's.
-    pub fn end(mut self, source: &impl PageSource) -> Result<PageCount, PageModeError> {
+    /// Parts or new pages that didn't come, or the store's.
+    pub fn end(mut self, source: &impl PageSource) -> Result<Ended, PageModeError> {
         if u64::from(self.next) != u64::from(self.parts) + 1 {
             return Err(PageModeError::Parts {
                 found: 0,
@@ -158,11 +168,32 @@ impl Applying {
         }
         self.check_growth(source.count())?;
         self.drop_pages(source)?;
+        let count = self.head.count;
+        let differs = self.differs();
+        Ok(Ended { count, differs })
+    }
+
+    fn differs(&self) -> Option<PageModeError> {
+        let (ours, recorded) = (self.base, self.head.base);
+        if ours != recorded {
+            return Some(PageModeError::Base { ours, recorded });
+        }
         let (ours, recorded) = (self.checksum, self.head.post);
-        if ours == recorded {
-            Ok(self.head.count)
-        } else {
-            Err(PageModeError::Post { ours, recorded })
+        (ours != recorded).then_some(PageModeError::Post { ours, recorded })
+    }
+
+    /// What the set says besides its changes.
+    #[must_use]
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The part that is due, and how many there are.
+    #[must_use]
+    pub fn due(&self) -> Part {
+        Part {
+            number: self.next,
+            of: self.parts,
         }
     }
 
@@ -208,10 +239,10 @@ fn previous_of(page: PageNumber, source: &impl PageSource) -> Result<Image, Page
 ///
 /// # Errors
 ///
-/// Those of [`Applying`]; [`PageModeError::Parts`] for a part of a larger set.
+/// Those of [`Applying`]; [`PageModeError::Parts`] for a part of a larger set; checksums that differ.
 pub fn apply(set: &PageSet, source: &impl PageSource) -> Result<Change, PageModeError> {
     let mut applying = Applying::begin(set, source)?;
     let pages = applying.part(set, source)?;
-    let count = applying.end(source)?;
-    Ok(Change { pages, count })
+    let Ended { count, differs } = applying.end(source)?;
+    differs.map_or(Ok(Change { pages, count }), Err)
 }

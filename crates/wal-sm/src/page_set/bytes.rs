@@ -8,7 +8,7 @@ use crate::PageModeError;
 use crate::error::malformed;
 
 /// Appends a number.
-pub(super) fn put_number(out: &mut Vec<u8>, mut number: u64) {
+pub(crate) fn put_number(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(number.to_le_bytes()[0] | 0x80);
         number >>= 7;
@@ -17,45 +17,45 @@ pub(super) fn put_number(out: &mut Vec<u8>, mut number: u64) {
 }
 
 /// Appends a length or a place within a set.
-pub(super) fn put_length(out: &mut Vec<u8>, length: usize) {
+pub(crate) fn put_length(out: &mut Vec<u8>, length: usize) {
     put_number(out, u64::try_from(length).expect("a length fits 64 bits"));
 }
 
 /// Reads from the front.
 #[derive(Clone, Copy)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
     /// What wasn't read yet.
-    pub(super) fn rest(&self) -> &'a [u8] {
+    pub(crate) fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
-    pub(super) fn bytes(&mut self, length: usize) -> Result<&'a [u8], PageModeError> {
+    pub(crate) fn bytes(&mut self, length: usize) -> Result<&'a [u8], PageModeError> {
         let (front, rest) = self.rest.split_at_checked(length).ok_or_else(cut)?;
         self.rest = rest;
         Ok(front)
     }
 
-    pub(super) fn byte(&mut self) -> Result<u8, PageModeError> {
+    pub(crate) fn byte(&mut self) -> Result<u8, PageModeError> {
         let (byte, rest) = self.rest.split_first().ok_or_else(cut)?;
         self.rest = rest;
         Ok(*byte)
     }
 
-    pub(super) fn fixed(&mut self) -> Result<u64, PageModeError> {
+    pub(crate) fn fixed(&mut self) -> Result<u64, PageModeError> {
         let (word, rest) = self.rest.split_first_chunk().ok_or_else(cut)?;
         self.rest = rest;
         Ok(u64::from_le_bytes(*word))
     }
 
-    pub(super) fn number(&mut self) -> Result<u64, PageModeError> {
+    pub(crate) fn number(&mut self) -> Result<u64, PageModeError> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -74,13 +74,13 @@ impl<'a> Reader<'a> {
         Err(malformed("a number above 64 bits"))
     }
 
-    pub(super) fn small(&mut self) -> Result<u32, PageModeError> {
+    pub(crate) fn small(&mut self) -> Result<u32, PageModeError> {
         let number = self.number()?;
         u32::try_from(number).map_err(|_| malformed(format!("{number} is above 32 bits")))
     }
 
     /// A length that is at most `max`.
-    pub(super) fn length(&mut self, max: usize) -> Result<usize, PageModeError> {
+    pub(crate) fn length(&mut self, max: usize) -> Result<usize, PageModeError> {
         let number = self.number()?;
         let length = usize::try_from(number).ok().filter(|it| *it <= max);
         length.ok_or_else(|| malformed(format!("a length of {number}, at most {max} can be")))

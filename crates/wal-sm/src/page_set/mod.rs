@@ -26,14 +26,14 @@
 //! dropped and made again within one set has zeros as its base although the database before had an image of it.
 
 mod apply;
-mod bytes;
+pub(crate) mod bytes;
 mod donors;
 mod encoding;
 mod read;
 mod runs;
 mod write;
 
-pub use apply::{Applying, PageSource, apply};
+pub use apply::{Applying, Ended, PageSource, apply};
 pub use write::ENCODE_BYTES_MAX;
 
 use crate::error::malformed;
@@ -167,6 +167,18 @@ impl PageSet {
         &self.changes
     }
 
+    /// Which set it is, and which part of it, without a look at its changes: what the node needs that made it.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Self::decode).
+    pub fn head_of(set: &[u8]) -> Result<(Head, Part), PageModeError> {
+        let mut reader = Reader::new(sealed(set)?);
+        check_format(reader.byte()?)?;
+        Encoding::of(reader.byte()?)?;
+        take_head(&mut reader)
+    }
+
     /// Reads what [`encode`] wrote, on this node or another. Allocates for the changes that the bytes hold, at most
     /// for [`PART_IMAGE_BYTES_MAX`] of pages, and for their unpacked runs, at most [`PART_BYTES_MAX`].
     ///
@@ -175,12 +187,7 @@ impl PageSet {
     /// [`PageModeError::Malformed`] for bytes that no release wrote, or that a later one did.
     pub fn decode(set: &Image) -> Result<Self, PageModeError> {
         let mut reader = Reader::new(sealed(set)?);
-        let format = reader.byte()?;
-        if format != FORMAT {
-            return Err(malformed(format!(
-                "format {format}; this release reads {FORMAT}"
-            )));
-        }
+        check_format(reader.byte()?)?;
         let encoding = Encoding::of(reader.byte()?)?;
         let (head, part) = take_head(&mut reader)?;
         let changes = reader.length(pages_max(head.page_size))?;
@@ -194,8 +201,18 @@ impl PageSet {
     }
 }
 
+fn check_format(format: u8) -> Result<(), PageModeError> {
+    if format == FORMAT {
+        Ok(())
+    } else {
+        Err(malformed(format!(
+            "format {format}; this release reads {FORMAT}"
+        )))
+    }
+}
+
 /// The bytes before the hash, if it is theirs.
-fn sealed(set: &Image) -> Result<&[u8], PageModeError> {
+fn sealed(set: &[u8]) -> Result<&[u8], PageModeError> {
     if set.len() > PART_BYTES_MAX {
         return Err(malformed(format!(
             "{} bytes, at most {PART_BYTES_MAX} can be",

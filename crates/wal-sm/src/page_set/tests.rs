@@ -452,7 +452,9 @@ fn a_split_set_is_applied_part_by_part() {
         images.extend(applying.part(part, &case.before).unwrap());
     }
     assert!(images == case.images());
-    assert_eq!(applying.end(&case.before).unwrap(), PageCount(350));
+    let ended = applying.end(&case.before).unwrap();
+    assert_eq!(ended.count, PageCount(350));
+    assert!(ended.differs.is_none());
 }
 
 #[test]

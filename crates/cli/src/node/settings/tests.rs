@@ -44,8 +44,7 @@ fn the_allowed_origin_reaches_the_front() {
 #[test]
 fn contradictions_say_what_to_do() {
     for (flags, says) in [
-        (&["--mode=page"][..], "page mode is not yet available"),
-        (&["--bootstrap-expect=3"], "needs --join"),
+        (&["--bootstrap-expect=3"][..], "needs --join"),
         (
             &["--bootstrap-expect=3", "--join=a:1,b:1"],
             "--join names 2",

@@ -1,4 +1,4 @@
-//! Bytes of this mode's own values: a format byte, then the value in bincode's standard configuration.
+//! Bytes of what both modes send and keep: a format byte, then the value in bincode's standard configuration.
 //!
 //! Decoding is bounded: bytes above the limit aren't read, a length inside them never allocates more than
 //! [`CLAIMED_BYTES_MAX`], and bytes behind the
@@ -11,20 +11,27 @@ const FORMAT: u8 = 1;
 
 /// bincode counts the bytes that values take in memory, not those that encode them: eight for a number of one byte. The
 /// largest body with the smallest values stays below this, or every node would refuse what one has proposed.
-const CLAIMED_BYTES_MAX: usize = 256 << 20;
+pub const CLAIMED_BYTES_MAX: usize = 256 << 20;
 
 /// The bytes of `value`.
-pub(crate) fn encode<T: Serialize>(value: &T) -> Bytes {
+///
+/// # Panics
+///
+/// If it isn't plain data, such as a sequence of unknown length: the caller's mistake.
+#[must_use]
+pub fn encode<T: Serialize>(value: &T) -> Bytes {
     let mut out = vec![FORMAT];
     bincode::serde::encode_into_std_write(value, &mut out, bincode::config::standard())
         .expect("our values are plain data, and memory takes any bytes");
     out.into()
 }
 
-/// Reads a value back that is all there is in `bytes`; the error says what doesn't fit.
-pub(crate) fn decode<T: DeserializeOwned, const BYTES_MAX: usize>(
-    bytes: &[u8],
-) -> Result<T, String> {
+/// Reads a value back that is all there is in `bytes`.
+///
+/// # Errors
+///
+/// What doesn't fit.
+pub fn decode<T: DeserializeOwned, const BYTES_MAX: usize>(bytes: &[u8]) -> Result<T, String> {
     if bytes.len() > BYTES_MAX {
         return Err(format!("{} bytes, the limit is {BYTES_MAX}", bytes.len()));
     }

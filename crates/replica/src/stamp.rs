@@ -11,14 +11,16 @@ const AHEAD_MS_MAX: u64 = 10_000;
 
 /// A stamp, and whether time went back for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    pub(crate) at: UnixMillis,
+pub struct Stamp {
+    /// The time.
+    pub at: UnixMillis,
     /// The last stamp was implausibly far ahead: worth a warning.
-    pub(crate) went_back: bool,
+    pub went_back: bool,
 }
 
 /// The stamp of an entry behind one stamped `last`, by a leader whose clock shows `clock`.
-pub(crate) fn stamp(clock: UnixMillis, last: UnixMillis) -> Stamp {
+#[must_use]
+pub fn stamp(clock: UnixMillis, last: UnixMillis) -> Stamp {
     if last.0 > clock.0.saturating_add(AHEAD_MS_MAX) {
         Stamp {
             at: clock,

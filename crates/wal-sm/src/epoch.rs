@@ -1,0 +1,275 @@
+//! The leader's side: executes requests at once, on the newest version that was finished here, and makes of what they
+//! changed one page set per entry.
+//!
+//! ```text
+//!   committed ── sealed ── sealed ── sealed ── (request) (request) …      versions of the store
+//!                └─ in the log, no verdict yet ┘  └─ since the last seal: the next set
+//! ```
+//!
+//! Abort is: the connection is closed, then every version above the committed one is dropped (safety rule 24). Dropping
+//! the epoch does that, in this order. Nothing less is safe: SQLite's cache and schema would survive a history that never was.
+//!
+//! Invariant: versions since the last seal are this epoch's requests and nothing else.
+
+use crate::body::Body;
+use crate::side::Side;
+use crate::state::{Sealed, State};
+use crate::{Head, NewPage, Old, PageModeError, Tail, encode};
+use bytes::Bytes;
+use sqlrep_core::{Epoch, EpochEnd, EpochId, Interrupt, Step, WriteError};
+use sqlrep_env::UnixMillis;
+use sqlrep_replica::messages::kept_reply;
+use sqlrep_replica::{Replica, Stamp, stamp};
+use sqlrep_sql::{Counters, Reply, Request, Scene, SqlFailure, SqlSettings, Stop, Writer};
+use sqlrep_store::{Delta, PageNumber, Version};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The state of a machine, shared with the epoch that lives.
+pub(crate) type SharedState = Arc<Mutex<State>>;
+
+pub(crate) fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One leadership.
+pub struct PageEpoch {
+    id: EpochId,
+    replica: Arc<Replica>,
+    settings: SqlSettings,
+    state: SharedState,
+    stop: Stop,
+    /// Opened for the first request.
+    writer: Option<Writer>,
+    /// Behind the newest set sealed.
+    tail: Option<Tail>,
+    version: Version,
+    /// Behind the newest request.
+    last_stamp: UnixMillis,
+    counters: Counters,
+    /// Sets sealed so far.
+    sequence: u64,
+    /// Whether a request since the last seal has to be in a set.
+    taken: bool,
+    /// Whether none came since the last seal.
+    fresh: bool,
+    ended: Option<EpochEnd>,
+}
+
+/// Ends the request that runs, and refuses all later ones.
+pub(crate) struct Stopping(Stop);
+
+impl Interrupt for Stopping {
+    fn interrupt(&self) {
+        self.0.stop();
+    }
+}
+
+impl PageEpoch {
+    /// Begins on the applied end.
+    pub(crate) fn begin(
+        id: EpochId,
+        replica: Arc<Replica>,
+        settings: SqlSettings,
+        state: SharedState,
+    ) -> (Self, Stopping) {
+        let stop = Stop::default();
+        let (side, version) = lock(&state).lead();
+        let Side {
+            last_stamp,
+            counters,
+            tail,
+        } = side;
+        let epoch = Self {
+            id,
+            replica,
+            settings,
+            state,
+            stop: stop.clone(),
+            writer: None,
+            tail,
+            version,
+            last_stamp,
+            counters,
+            sequence: 0,
+            taken: false,
+            fresh: true,
+            ended: None,
+        };
+        (epoch, Stopping(stop))
+    }
+
+    /// What every request of this epoch is refused with from now on.
+    fn refusal(&mut self) -> Option<WriteError> {
+        if self.ended.is_none() && self.stop.is_stopped() {
+            self.ended = Some(EpochEnd::Interrupted);
+        }
+        if self.ended.is_some() {
+            return Some(WriteError::NotDone);
+        }
+        let full = self.replica.waits_for_checkpoint();
+        full.then_some(WriteError::Overloaded)
+    }
+
+    /// The time and the seed of the next request (safety rule 39).
+    fn scene(&mut self) -> Scene {
+        let env = self.replica.env();
+        let Stamp { at, went_back } = stamp(env.clock.wall(), self.last_stamp);
+        if went_back {
+            let (last, now) = (self.last_stamp.0, at.0);
+            tracing::warn!(
+                last,
+                now,
+                "the last time stamp was far ahead of this node's clock: time goes back"
+            );
+        }
+        self.last_stamp = at;
+        Scene {
+            now: at,
+            seed: env.entropy.next(),
+        }
+    }
+
+    /// Runs a request; its reply, and whether it changed anything.
+    fn execute(&mut self, request: &Request) -> Result<(Reply, bool), SqlFailure> {
+        let scene = self.scene();
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            closed => closed.insert(Writer::lead(
+                self.replica.store(),
+                self.replica.env(),
+                &self.settings,
+                self.stop.clone(),
+            )?),
+        };
+        if std::mem::take(&mut self.fresh) {
+            writer.begin_entry();
+        }
+        let before = self.counters;
+        let reply = writer.run(request, scene, &mut self.counters)?;
+        let changed = writer.take_published().is_some() || self.counters != before;
+        Ok((reply, changed))
+    }
+
+    fn step(&mut self, request: &Request, keyed: bool) -> Step<Reply> {
+        if request.statements.is_empty() {
+            return Step::Answered(Reply::default());
+        }
+        if let Some(error) = self.refusal() {
+            return Step::Refused(error);
+        }
+        match self.execute(request) {
+            Ok((reply, changed)) if changed || keyed => {
+                self.taken = true;
+                let key_reply = kept_reply(&reply);
+                Step::Executed { reply, key_reply }
+            }
+            Ok((reply, _)) => Step::Answered(reply),
+            Err(failure) => {
+                self.fail(failure.into());
+                Step::Refused(WriteError::NotDone)
+            }
+        }
+    }
+
+    /// What ran since the last seal is given up with the epoch.
+    fn fail(&mut self, error: PageModeError) {
+        self.writer = None;
+        self.ended = Some(if self.stop.is_stopped() {
+            EpochEnd::Interrupted
+        } else {
+            EpochEnd::Failed(error.into())
+        });
+    }
+
+    /// The set of what changed since the last one.
+    fn set(&mut self) -> Result<Vec<Bytes>, PageModeError> {
+        let clock = self.replica.env().clock.clone();
+        let began = clock.now();
+        let store = self.replica.store();
+        let delta = store.delta(self.version);
+        let tail = Tail {
+            term: self.id.term,
+            node: self.id.node,
+            epoch: self.id.epoch,
+            sequence: self.sequence + 1,
+        };
+        let head = Head {
+            predecessor: self.tail,
+            tail,
+            page_size: store.page_size(),
+            base: delta.base,
+            post: delta.post,
+            count: delta.count,
+        };
+        let parts = encode(&head, &self.changed(&delta)?);
+        let body = |part| {
+            let body = Body {
+                stamp: self.last_stamp,
+                counters: self.counters,
+                part,
+            };
+            body.encode()
+        };
+        let bodies = parts.into_iter().map(body).collect();
+        lock(&self.state).sealed(Sealed {
+            tail,
+            version: delta.version,
+            took: clock.now().since(began),
+        });
+        self.sequence += 1;
+        (self.tail, self.version) = (Some(tail), delta.version);
+        Ok(bodies)
+    }
+
+    /// The changed pages with what they were behind the last set.
+    fn changed(&self, delta: &Delta) -> Result<BTreeMap<PageNumber, NewPage>, PageModeError> {
+        let store = self.replica.store();
+        let mut changed = BTreeMap::new();
+        for &page in &delta.pages {
+            let new = store.image_at(page, delta.version)?;
+            let old = if delta.base_count.contains(page) {
+                Old::Image(store.image_at(page, self.version)?)
+            } else {
+                Old::Zeros
+            };
+            changed.insert(page, NewPage { old, new });
+        }
+        Ok(changed)
+    }
+}
+
+impl Epoch for PageEpoch {
+    type Request = Request;
+    type Reply = Reply;
+
+    fn run(&mut self, request: Request) -> Step<Reply> {
+        self.step(&request, false)
+    }
+
+    fn run_keyed(&mut self, request: Request) -> Step<Reply> {
+        self.step(&request, true)
+    }
+
+    fn seal(&mut self) -> Vec<Bytes> {
+        self.fresh = true;
+        if !std::mem::take(&mut self.taken) {
+            return Vec::new();
+        }
+        self.set().unwrap_or_else(|error| {
+            self.fail(error);
+            Vec::new()
+        })
+    }
+
+    fn ended(&mut self) -> Option<EpochEnd> {
+        self.ended.clone()
+    }
+}
+
+impl Drop for PageEpoch {
+    fn drop(&mut self) {
+        self.writer = None;
+        lock(&self.state).end_epoch();
+    }
+}
