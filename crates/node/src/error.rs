@@ -59,6 +59,14 @@ pub enum NodeError {
     /// Raft.
     #[error(transparent)]
     Member(#[from] MemberError),
+    /// It failed while it started, as it might have later.
+    #[error("{source}")]
+    Ended {
+        /// Why the process has to end.
+        failure: Failure,
+        /// How Raft met it.
+        source: MemberError,
+    },
     /// The network between nodes.
     #[error(transparent)]
     Transport(#[from] TransportError),
@@ -77,6 +85,7 @@ impl NodeError {
             | Self::Denied { .. }
             | Self::Database { .. }
             | Self::Log { .. }
+            | Self::Ended { .. }
             | Self::Identity { .. } => Retry::Useless,
         }
     }

@@ -13,8 +13,8 @@ use crate::{NodeError, NodeOptions};
 use async_trait::async_trait;
 use bytes::Bytes;
 use sqlrep_core::{
-    BootstrapPlan, Genesis, LogStore, Member, NodeId, Parts, Peer, PeerService, ReadError,
-    Transport,
+    BootstrapPlan, Genesis, LogStore, Member, MemberError, NodeId, Parts, Peer, PeerService,
+    ReadError, Transport,
 };
 use sqlrep_env::Latency;
 use sqlrep_replica::{ReaderOptions, Readers};
@@ -75,12 +75,24 @@ pub(crate) async fn start(options: NodeOptions) -> Result<Node, NodeError> {
     let network = network(&options, &opened).await?;
     let desk = Arc::new(Desk::default());
     let parts = parts(&options, &opened, &network, desk.clone());
-    let member = Box::pin(Member::start(parts)).await?;
+    let member = Box::pin(Member::start(parts)).await;
+    let member = member.map_err(|error| told(&opened, error))?;
     let front = Arc::new(front(&options, &opened, &network.peer, member)?);
     desk.0
         .set(Arc::downgrade(&front))
         .expect("set once, right here");
     Ok(run(&options, opened, network, front))
+}
+
+/// What the log said when it failed says more than what Raft made of it.
+fn told(opened: &Opened, error: MemberError) -> NodeError {
+    match &*opened.failed.borrow() {
+        Some(failure) => NodeError::Ended {
+            failure: failure.clone(),
+            source: error,
+        },
+        None => error.into(),
+    }
 }
 
 fn parts(

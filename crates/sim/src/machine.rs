@@ -65,6 +65,7 @@ struct State {
 /// What differs from seed to seed and stays for a whole simulation.
 #[derive(Clone)]
 pub(crate) struct Shape {
+    pub(crate) mode: Mode,
     pub(crate) profile: Profile,
     pub(crate) checkpoint: CheckpointPolicy,
     pub(crate) log_segment_bytes: u64,
@@ -86,6 +87,8 @@ impl Shape {
         let full_disks = draw.chance(40);
         let entries_max = *draw.pick(&[5, 50, 500, 1_000_000]);
         Self {
+            // Every other seed, so that any range of them runs both.
+            mode: [Mode::Statement, Mode::Page][usize::from(!seed.is_multiple_of(2))],
             profile: *draw.pick(&[Profile::Standard, Profile::Fast]),
             checkpoint: CheckpointPolicy {
                 entries_max,
@@ -238,7 +241,7 @@ impl Machine {
 
     fn options(&self, boot: u64, disk: SimulatedDisk) -> NodeOptions {
         let mut options = NodeOptions::new(name(self.number));
-        options.mode = Some(Mode::Statement);
+        options.mode = Some(self.shape.mode);
         options.node_id = NodeId::new(self.number);
         options.raft_address = format!("0.0.0.0:{PORT}");
         options.raft_advertised = Some(address(self.number));

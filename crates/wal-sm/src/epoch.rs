@@ -12,9 +12,10 @@
 //! Invariant: versions since the last seal are this epoch's requests and nothing else.
 
 use crate::body::Body;
+use crate::page_set::encode_parts;
 use crate::side::Side;
 use crate::state::{Sealed, State};
-use crate::{Head, NewPage, Old, PageModeError, Tail, encode};
+use crate::{Head, NewPage, Old, PageModeError, Tail};
 use bytes::Bytes;
 use sqlrep_core::{Epoch, EpochEnd, EpochId, Interrupt, Step, WriteError};
 use sqlrep_env::UnixMillis;
@@ -32,11 +33,19 @@ pub(crate) fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What every epoch of a machine leads with.
+#[derive(Clone)]
+pub(crate) struct Lead {
+    pub(crate) replica: Arc<Replica>,
+    pub(crate) settings: SqlSettings,
+    /// Images of one part of a set, in bytes.
+    pub(crate) part_image_bytes_max: usize,
+}
+
 /// One leadership.
 pub struct PageEpoch {
     id: EpochId,
-    replica: Arc<Replica>,
-    settings: SqlSettings,
+    lead: Lead,
     state: SharedState,
     stop: Stop,
     /// Opened for the first request.
@@ -67,12 +76,7 @@ impl Interrupt for Stopping {
 
 impl PageEpoch {
     /// Begins on the applied end.
-    pub(crate) fn begin(
-        id: EpochId,
-        replica: Arc<Replica>,
-        settings: SqlSettings,
-        state: SharedState,
-    ) -> (Self, Stopping) {
+    pub(crate) fn begin(id: EpochId, lead: Lead, state: SharedState) -> (Self, Stopping) {
         let stop = Stop::default();
         let (side, version) = lock(&state).lead();
         let Side {
@@ -82,8 +86,7 @@ impl PageEpoch {
         } = side;
         let epoch = Self {
             id,
-            replica,
-            settings,
+            lead,
             state,
             stop: stop.clone(),
             writer: None,
@@ -107,13 +110,13 @@ impl PageEpoch {
         if self.ended.is_some() {
             return Some(WriteError::NotDone);
         }
-        let full = self.replica.waits_for_checkpoint();
+        let full = self.lead.replica.waits_for_checkpoint();
         full.then_some(WriteError::Overloaded)
     }
 
     /// The time and the seed of the next request (safety rule 39).
     fn scene(&mut self) -> Scene {
-        let env = self.replica.env();
+        let env = self.lead.replica.env();
         let Stamp { at, went_back } = stamp(env.clock.wall(), self.last_stamp);
         if went_back {
             let (last, now) = (self.last_stamp.0, at.0);
@@ -136,9 +139,9 @@ impl PageEpoch {
         let writer = match &mut self.writer {
             Some(writer) => writer,
             closed => closed.insert(Writer::lead(
-                self.replica.store(),
-                self.replica.env(),
-                &self.settings,
+                self.lead.replica.store(),
+                self.lead.replica.env(),
+                &self.lead.settings,
                 self.stop.clone(),
             )?),
         };
@@ -184,9 +187,9 @@ impl PageEpoch {
 
     /// The set of what changed since the last one.
     fn set(&mut self) -> Result<Vec<Bytes>, PageModeError> {
-        let clock = self.replica.env().clock.clone();
+        let clock = self.lead.replica.env().clock.clone();
         let began = clock.now();
-        let store = self.replica.store();
+        let store = self.lead.replica.store();
         let delta = store.delta(self.version);
         let tail = Tail {
             term: self.id.term,
@@ -202,7 +205,11 @@ impl PageEpoch {
             post: delta.post,
             count: delta.count,
         };
-        let parts = encode(&head, &self.changed(&delta)?);
+        let parts = encode_parts(
+            &head,
+            &self.changed(&delta)?,
+            self.lead.part_image_bytes_max,
+        );
         let body = |part| {
             let body = Body {
                 stamp: self.last_stamp,
@@ -224,7 +231,7 @@ impl PageEpoch {
 
     /// The changed pages with what they were behind the last set.
     fn changed(&self, delta: &Delta) -> Result<BTreeMap<PageNumber, NewPage>, PageModeError> {
-        let store = self.replica.store();
+        let store = self.lead.replica.store();
         let mut changed = BTreeMap::new();
         for &page in &delta.pages {
             let new = store.image_at(page, delta.version)?;

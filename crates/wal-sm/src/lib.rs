@@ -26,6 +26,8 @@ mod side;
 mod source;
 mod state;
 mod tail;
+#[cfg(test)]
+mod tests;
 
 pub use epoch::PageEpoch;
 pub use error::PageModeError;

@@ -1,9 +1,9 @@
 //! The state machine: what `core` calls, handed to the side that does it.
 
-use crate::PageModeError;
-use crate::epoch::{PageEpoch, SharedState, lock};
+use crate::epoch::{Lead, PageEpoch, SharedState, lock};
 use crate::side::Side;
 use crate::state::State;
+use crate::{PART_IMAGE_BYTES_MAX, PageModeError};
 use bytes::Bytes;
 use sqlrep_core::{
     Applied, CheckpointStep, Committed, EntryEnd, EntryId, EpochId, Interrupt, LogIndex,
@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 /// Page mode on one node.
 pub struct PageMachine {
     replica: Arc<Replica>,
-    settings: SqlSettings,
+    lead: Lead,
     state: SharedState,
 }
 
@@ -29,6 +29,15 @@ impl PageMachine {
     /// State of another release, settings that SQLite doesn't take, or the store's. Damaged pages are none: this state is
     /// distrusted then.
     pub fn open(replica: Arc<Replica>, settings: SqlSettings) -> Result<Arc<Self>, PageModeError> {
+        Self::with_parts(replica, settings, PART_IMAGE_BYTES_MAX)
+    }
+
+    /// The same with smaller parts of split sets.
+    pub(crate) fn with_parts(
+        replica: Arc<Replica>,
+        settings: SqlSettings,
+        part_image_bytes_max: usize,
+    ) -> Result<Arc<Self>, PageModeError> {
         let side = Side::decode(&replica.mode_side())?;
         // Settings that can't work are said now and not by the first leadership.
         let opened = Writer::lead(replica.store(), replica.env(), &settings, Stop::default());
@@ -38,9 +47,14 @@ impl PageMachine {
             opened => opened?,
         }
         let state = Arc::new(Mutex::new(State::begin(replica.clone(), side)));
+        let lead = Lead {
+            replica: replica.clone(),
+            settings,
+            part_image_bytes_max,
+        };
         Ok(Arc::new(Self {
             replica,
-            settings,
+            lead,
             state,
         }))
     }
@@ -90,8 +104,7 @@ impl StateMachine for PageMachine {
     }
 
     fn lead(&self, epoch: EpochId) -> (PageEpoch, Box<dyn Interrupt>) {
-        let (replica, settings) = (self.replica.clone(), self.settings.clone());
-        let (epoch, stopping) = PageEpoch::begin(epoch, replica, settings, self.state.clone());
+        let (epoch, stopping) = PageEpoch::begin(epoch, self.lead.clone(), self.state.clone());
         (epoch, Box::new(stopping))
     }
 

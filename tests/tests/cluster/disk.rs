@@ -5,6 +5,7 @@
 use crate::client::Outcome;
 use crate::cluster::Cluster;
 use crate::command::{program, run};
+use crate::load::noise;
 use crate::process::NodeProcess;
 use rustix::process::{Resource, Rlimit, prlimit};
 use serde_json::json;
@@ -51,7 +52,7 @@ fn a_failed_write_ends_the_process_with_code_5_and_loses_nothing() {
     cluster.ready();
     let node = &mut cluster.nodes[0];
     node.must("CREATE TABLE t (id INTEGER PRIMARY KEY, x)");
-    let large = "x".repeat(300 << 10);
+    let large = noise(300 << 10);
     for id in 0..5 {
         node.must(&format!("INSERT INTO t VALUES ({id}, '{large}')"));
     }

@@ -105,3 +105,15 @@ fn write(client: &Client, id: u64) -> Outcome {
     }
     outcome
 }
+
+/// Text of so many bytes that no encoding of the log makes much shorter.
+pub(crate) fn noise(bytes: usize) -> String {
+    let mut word = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut letter = || {
+        word = word
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'a' + (word >> 59).to_le_bytes()[0] % 26)
+    };
+    (0..bytes).map(|_| letter()).collect()
+}

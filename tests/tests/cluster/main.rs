@@ -31,3 +31,6 @@ mod terminal;
 mod usage;
 mod waiting;
 mod wrong;
+
+/// How changes travel in these stories; `tests/page` tells them in page mode.
+const MODE: &str = "statement";

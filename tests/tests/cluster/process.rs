@@ -1,6 +1,7 @@
 //! A node as an operator runs it: a process with flags, a data directory, two ports, and signals. It never outlives
 //! its handle.
 
+use crate::MODE;
 use crate::client::Client;
 use crate::command::{Run, program, run};
 use crate::waiting::until;
@@ -69,7 +70,7 @@ impl NodeProcess {
     pub(crate) fn command(&self, more: &[String]) -> Command {
         let mut command = program();
         command
-            .args(["node", "--mode=statement"])
+            .args(["node", &format!("--mode={MODE}")])
             .args(["--node-id", &self.id.to_string()])
             .args(["--http-addr", &self.http, "--raft-addr", &self.raft])
             .arg("--data-dir")

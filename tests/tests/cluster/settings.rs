@@ -1,5 +1,6 @@
 //! What a node is told by flags, environment and file arrives: in what it does, and in what it shows.
 
+use crate::MODE;
 use crate::cluster::Cluster;
 use crate::command::run;
 use crate::process::NodeProcess;
@@ -8,13 +9,15 @@ use serde_json::{Value, json};
 use std::process::Command;
 use xxhash_rust::xxh3::xxh3_64;
 
-const MODE: &str = "--mode=statement";
+/// The other one.
+const OTHER: &str = if MODE.len() == 4 { "statement" } else { "page" };
 
 /// The command that starts it, without the mode.
 fn without_mode(node: &NodeProcess) -> Command {
     let with = node.command(&[]);
+    let with_mode = format!("--mode={MODE}");
     let mut command = crate::command::program();
-    command.args(with.get_args().filter(|one| *one != MODE));
+    command.args(with.get_args().filter(|one| *one != with_mode.as_str()));
     assert_eq!(command.get_args().count() + 1, with.get_args().count());
     command
 }
@@ -24,8 +27,9 @@ fn change_mode(node: &NodeProcess, to: &str) -> Vec<u8> {
     let path = node.directory.join("identity");
     let before = std::fs::read_to_string(&path).unwrap();
     let (text, _) = before.split_once("checksum ").unwrap();
-    assert!(text.contains("\nmode statement\n"), "{text}");
-    let text = text.replace("\nmode statement\n", &format!("\nmode {to}\n"));
+    let mode = format!("\nmode {MODE}\n");
+    assert!(text.contains(&mode), "{text}");
+    let text = text.replace(&mode, &format!("\nmode {to}\n"));
     let sum = xxh3_64(text.as_bytes());
     std::fs::write(&path, format!("{text}checksum {sum:016x}\n")).unwrap();
     before.into_bytes()
@@ -43,16 +47,17 @@ fn the_mode_may_be_left_out_once_it_is_known_and_another_is_refused() {
     cluster.nodes[0].spawn_as(again);
     cluster.ready();
     cluster.nodes[0].must("INSERT INTO t VALUES (1)");
-    assert_eq!(cluster.nodes[0].status()["sqlrep"]["mode"], "statement");
+    assert_eq!(cluster.nodes[0].status()["sqlrep"]["mode"], MODE);
     assert!(cluster.nodes[0].stop().success());
 
     let node = &cluster.nodes[0];
-    let kept = change_mode(node, "page");
+    let kept = change_mode(node, OTHER);
     let refused = node.refused(&[]);
-    ends(&refused, 3, "is of mode page, not statement");
+    ends(&refused, 3, &format!("is of mode {OTHER}, not {MODE}"));
     ends(&refused, 3, "a cluster keeps its mode");
     let refused = run(without_mode(node), "");
-    ends(&refused, 3, "page mode is not available yet");
+    assert_eq!(refused.code, Some(6), "{refused:?}");
+    assert!(refused.err.contains("this release reads"), "{refused:?}");
     std::fs::write(node.directory.join("identity"), kept).unwrap();
     cluster.start_all();
     assert_eq!(cluster.agree("SELECT x FROM t"), json!([[1]]));

@@ -38,7 +38,7 @@ fn wrong_flags_end_with_code_2_and_say_what_to_do() {
 
 #[test]
 fn the_environment_counts_and_a_flag_wins_over_it() {
-    let bad = [("SQLREP_HTTP_ADDR", "nowhere"), ("SQLREP_MODE", "page")];
+    let bad = [("SQLREP_HTTP_ADDR", "nowhere"), ("SQLREP_MODE", "paper")];
     let node = |bad: &[(&str, &str)], flags: &[&str]| {
         let mut command = program();
         command.args(["node", "--data-dir=/nonexistent/never"]);
@@ -51,7 +51,7 @@ fn the_environment_counts_and_a_flag_wins_over_it() {
     // The flag corrects the address; what is left to complain of is the mode.
     let ended = node(&bad, &["--http-addr=127.0.0.1:1"]);
     assert_eq!(ended.code, Some(2));
-    assert!(ended.err.contains("page mode"), "{}", ended.err);
+    assert!(ended.err.contains("paper"), "{}", ended.err);
 }
 
 #[test]

@@ -11,3 +11,8 @@ mod divergence;
 mod slow;
 mod traces;
 mod world;
+
+use sqlrep_node::Mode;
+
+/// How changes travel in these stories; `tests/seam_page` tells them in page mode.
+const MODE: Mode = Mode::Statement;

@@ -4,7 +4,7 @@ use sqlrep_core::memory::{RuntimeTimer, Switchboard};
 use sqlrep_core::{NodeId, ReadBound, ReadLevel};
 use sqlrep_disk::{Disk, Loss, SimulatedDisk};
 use sqlrep_env::{Env, Timer};
-use sqlrep_node::{Mode, Net, Node, NodeError, NodeOptions, Surroundings};
+use sqlrep_node::{Net, Node, NodeError, NodeOptions, Surroundings};
 use sqlrep_service::QueryOptions;
 use sqlrep_sql::{Outcome, Request, Value};
 use std::sync::Arc;
@@ -75,7 +75,7 @@ impl World {
         let node = NodeId::new(id).unwrap();
         let timer: Arc<dyn Timer> = self.timer.clone();
         let mut options = NodeOptions::new(format!("node-{id}"));
-        options.mode = Some(Mode::Statement);
+        options.mode = Some(crate::MODE);
         options.node_id = Some(node);
         options.raft_address = address(id);
         options.join = (1..=size).map(address).collect();

@@ -1,4 +1,5 @@
-//! Generated statements through a cluster of one node and through plain SQLite: the same rows, counts, errors, content.
+//! Generated statements through a cluster of one node, in either mode, and through plain SQLite: the same rows, counts, errors,
+//! content.
 //!
 //! The node is whole: its service, Raft, log, page store and SQLite on a simulated disk. Some way through, it is killed and
 //! started again, so that what it answers later is computed on a replayed state.
@@ -60,14 +61,25 @@ pub fn differential(seed: u64) -> Compared {
         .start_paused(true)
         .build()
         .expect("a runtime without input and output needs nothing of the machine");
-    runtime.block_on(Box::pin(compare(seed)))
+    let mut both = Compared::default();
+    for mode in [Mode::Statement, Mode::Page] {
+        let one = runtime.block_on(Box::pin(compare(seed, mode)));
+        both.statements += one.statements;
+        both.errors += one.errors;
+        if one.difference.is_some() {
+            both.difference = one.difference.map(|what| format!("in {mode} mode: {what}"));
+            both.past = one.past;
+            return both;
+        }
+    }
+    both
 }
 
-async fn compare(seed: u64) -> Compared {
+async fn compare(seed: u64, mode: Mode) -> Compared {
     let generator = Generator::new(seed);
     let foreign_keys = generator.draw().chance(30);
     let plain = Plain::open(foreign_keys).expect("memory suffices");
-    let mut cluster = Cluster::start(seed, foreign_keys).await;
+    let mut cluster = Cluster::start(seed, mode, foreign_keys).await;
     let (mut compared, restart) = (Compared::default(), generator.draw().below(REQUESTS));
     let mut past = Vec::new();
     for number in 0..REQUESTS {
@@ -164,15 +176,17 @@ async fn content(plain: &Plain, cluster: &Cluster) -> Option<String> {
 /// A cluster of one.
 struct Cluster {
     seed: u64,
+    mode: Mode,
     foreign_keys: bool,
     disk: SimulatedDisk,
     node: Option<Node>,
 }
 
 impl Cluster {
-    async fn start(seed: u64, foreign_keys: bool) -> Self {
+    async fn start(seed: u64, mode: Mode, foreign_keys: bool) -> Self {
         let mut cluster = Self {
             seed,
+            mode,
             foreign_keys,
             disk: SimulatedDisk::new(seed),
             node: None,
@@ -189,7 +203,7 @@ impl Cluster {
         let id = NodeId::new(1).expect("1 is an id");
         let draw = Draw::new(self.seed, "cluster");
         let mut options = NodeOptions::new("node");
-        options.mode = Some(Mode::Statement);
+        options.mode = Some(self.mode);
         options.node_id = Some(id);
         options.raft_address = Switchboard::peer(id).raft;
         options.log_segment_bytes = 1 << 20;

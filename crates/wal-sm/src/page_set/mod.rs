@@ -298,11 +298,22 @@ fn put_head(out: &mut Vec<u8>, encoding: Encoding, head: &Head, part: Part) {
 /// If an image isn't one page long, or a page lies beyond the database or is the lock page: no transaction changes such a page.
 #[must_use]
 pub fn encode(head: &Head, pages: &BTreeMap<PageNumber, NewPage>) -> Vec<Image> {
+    encode_parts(head, pages, PART_IMAGE_BYTES_MAX)
+}
+
+/// The same with smaller parts, a page at least.
+pub(crate) fn encode_parts(
+    head: &Head,
+    pages: &BTreeMap<PageNumber, NewPage>,
+    image_bytes_max: usize,
+) -> Vec<Image> {
+    assert!(image_bytes_max <= PART_IMAGE_BYTES_MAX, "readers' bound");
     for (page, change) in pages {
         check(head, *page, change);
     }
     let pages: Vec<(PageNumber, &NewPage)> = pages.iter().map(|(page, new)| (*page, new)).collect();
-    let mut parts: Vec<&[_]> = pages.chunks(pages_max(head.page_size)).collect();
+    let pages_max = (image_bytes_max / page_bytes(head.page_size)).max(1);
+    let mut parts: Vec<&[_]> = pages.chunks(pages_max).collect();
     if parts.is_empty() {
         parts.push(&[]);
     }

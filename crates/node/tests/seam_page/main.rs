@@ -1,0 +1,21 @@
+//! The stories of `tests/seam`, in page mode.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test says what went wrong by panicking"
+)]
+
+#[path = "../seam/crash.rs"]
+mod crash;
+#[path = "../seam/divergence.rs"]
+mod divergence;
+#[path = "../seam/slow.rs"]
+mod slow;
+#[path = "../seam/traces.rs"]
+mod traces;
+#[path = "../seam/world.rs"]
+mod world;
+
+use sqlrep_node::Mode;
+
+/// How changes travel in these stories.
+const MODE: Mode = Mode::Page;
