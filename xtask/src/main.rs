@@ -1,6 +1,6 @@
 //! sqlrep's own checks, run by `cargo xtask tidy`, `cargo xtask clients` and by CI, and the simulation's start.
 //!
-//! What the compiler and clippy can't see: which crate may use which, where unsafe code may stand, that every
+//! What the compiler and clippy can't see: which crate may use which, what no public signature names, where unsafe code may stand, that every
 //! module opens with its story, that every safety rule has its test, that documents name what exists, and
 //! which licences we ship. It reads files and `cargo metadata`; it changes
 //! nothing. `clients` runs what others wrote for rqlite.
@@ -16,6 +16,7 @@ mod docs;
 mod layers;
 mod licences;
 mod rules;
+mod signatures;
 mod sim;
 mod source;
 mod tree;
@@ -46,8 +47,9 @@ fn main() -> ExitCode {
 /// Runs every check and prints what each found.
 fn tidy() -> ExitCode {
     let tree = Tree::read();
-    let checks: [(&str, Vec<String>); 5] = [
+    let checks: [(&str, Vec<String>); 6] = [
         ("layers", layers::check(&tree)),
+        ("signatures", signatures::check(&tree)),
         ("source", source::check(&tree)),
         ("rules", rules::check(&tree)),
         ("docs", docs::check(&tree)),

@@ -26,8 +26,9 @@ pub enum Role {
     Stopped,
 }
 
-impl From<ServerState> for Role {
-    fn from(state: ServerState) -> Self {
+impl Role {
+    /// What Raft calls it; no conversion trait, whose implementation would be public.
+    fn of(state: ServerState) -> Self {
         match state {
             ServerState::Leader => Self::Leader,
             ServerState::Follower => Self::Follower,
@@ -56,7 +57,7 @@ impl Standing {
             role: if ended {
                 Role::Stopped
             } else {
-                metrics.state.into()
+                Role::of(metrics.state)
             },
             term: vote_out(&metrics.vote).term,
             leader: metrics.current_leader.map(node_id),
