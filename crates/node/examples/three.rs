@@ -3,7 +3,7 @@
 //! The first forms a cluster, the others join it; every node takes writes and reads. The first stops in order and hands
 //! leadership over; the second goes on with the third.
 
-use sqlrep_node::{Mode, Node, NodeOptions};
+use sqlrep_node::{Mode, Node};
 use sqlrep_sql::{Outcome, Reply, Request};
 use std::error::Error;
 use std::path::Path;
@@ -12,10 +12,11 @@ use std::path::Path;
 pub(crate) type Anything = Box<dyn Error + Send + Sync>;
 
 async fn start(folder: &Path, name: &str, join: &[&str]) -> Result<Node, Anything> {
-    let mut options = NodeOptions::new(folder.join(name));
-    options.mode = Some(Mode::Statement);
-    options.join = join.iter().map(|&address| address.to_owned()).collect();
-    let node = Box::pin(Node::start(options)).await?;
+    let node = Node::builder(folder.join(name))
+        .mode(Mode::Statement)
+        .join(join.iter().copied())
+        .start();
+    let node = Box::pin(node).await?;
     node.entered().await?;
     Ok(node)
 }

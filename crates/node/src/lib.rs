@@ -2,33 +2,35 @@
 //!
 //! Three nodes in one process:
 //!
-//! ```no_run
-//! use sqlrep_node::{Mode, Node, NodeOptions};
+//! ```
+//! use sqlrep_node::{Mode, Node};
 //! use sqlrep_sql::Request;
 //!
-//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! let options = |id: u64, join: &[&str]| {
-//!     let mut options = NodeOptions::new(format!("data/{id}"));
-//!     options.mode = Some(Mode::Statement);
-//!     options.join = join.iter().map(|&address| address.to_owned()).collect();
-//!     options
-//! };
-//! let first = Node::start(options(1, &[])).await?;
-//! let second = Node::start(options(2, &[first.raft_address()])).await?;
-//! let third = Node::start(options(3, &[first.raft_address()])).await?;
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let data = tempfile::tempdir()?;
+//! # let data = data.path();
+//! let node = |name| Node::builder(data.join(name)).mode(Mode::Statement);
+//! let first = node("1").start().await?;
+//! let second = node("2").join([first.raft_address()]).start().await?;
+//! let third = node("3").join([first.raft_address()]).start().await?;
+//! second.entered().await?;
 //! third.entered().await?;
 //! second.execute(Request::execute("CREATE TABLE t (x)")).await?;
+//! third.execute(Request::execute("INSERT INTO t VALUES (1)")).await?;
+//! # for node in [third, second, first] { Box::pin(node.stop()).await; }
 //! # Ok(()) }
 //! ```
 //!
 //! Embedders pin openraft and bincode as this workspace does, link one `libsqlite3-sys`, and build SQLite with the flags of
-//! docs/decisions/0002; [`Node::start`] checks the engine and names what is missing.
+//! docs/decisions/0002; starting checks the engine and names what is missing.
 //!
 //! It doesn't do: flags, HTTP, signals, logs.
 #![forbid(unsafe_code)]
 
 mod admin;
 mod belong;
+mod builder;
 pub mod check;
 mod error;
 mod front;
@@ -41,6 +43,7 @@ mod peer;
 mod settings;
 mod start;
 
+pub use builder::NodeBuilder;
 pub use error::{Failure, NodeError};
 pub use front::{QUERY_RUN_MAX, QUERY_WAIT_MAX, WRITE_WAIT_MAX};
 pub use node::{Entering, Node};

@@ -4,7 +4,7 @@
     reason = "a test says what went wrong by panicking"
 )]
 
-use sqlrep_node::{Mode, Node, NodeOptions};
+use sqlrep_node::{Mode, Node};
 use sqlrep_sql::Request;
 use std::path::Path;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(60);
 
 async fn start(folder: &Path) -> Node {
-    let mut options = NodeOptions::new(folder);
-    options.mode = Some(Mode::Statement);
-    options.sync_floor = Some(Duration::from_micros(100));
-    let node = Box::pin(Node::start(options)).await.unwrap();
+    let node = Node::builder(folder)
+        .mode(Mode::Statement)
+        .with(|options| options.sync_floor = Some(Duration::from_micros(100)));
+    let node = Box::pin(node.start()).await.unwrap();
     Box::pin(node.ready(LIMIT)).await.unwrap();
     node
 }
