@@ -3,40 +3,21 @@
 //! Run it with `cargo run -p sqlrep-core --example counter`.
 
 use bytes::Bytes;
-use sqlrep_core::memory::{MemoryLog, Switchboard};
+use sqlrep_core::memory::{Ends, Switchboard, Whole};
 use sqlrep_core::{
-    Applied, CheckpointStep, ClusterId, Committed, DirectoryId, EntryEnd, EntryId, Epoch, EpochId,
-    Genesis, Interrupt, KeyLimits, MachineError, Member, NoPeerService, NodeId, Parts, Peer,
-    ReadBound, ReadLevel, Retry, Route, Settings, SnapshotSink, SnapshotSource, StateMachine, Step,
+    Applied, CheckpointStep, Committed, EntryEnd, EntryId, Epoch, EpochId, Interrupt, MachineError,
+    Member, NodeId, NothingRuns, Peer, ReadBound, ReadLevel, Retry, Route, StateMachine, Step,
     Which,
 };
-use sqlrep_env::Env;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-/// The counter: the state now, the one being prepared, and the one a restart would begin from.
+/// The counter at its entry ends.
 #[derive(Default)]
-struct Counter(Mutex<Inner>);
-
-#[derive(Default)]
-struct Inner {
-    applied: (u64, EntryEnd),
-    next: Option<u64>,
-    durable: (u64, EntryEnd),
-}
-
-impl Counter {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn value(&self) -> u64 {
-        self.lock().applied.0
-    }
-}
+struct Counter(Ends<u64>);
 
 /// Eight bytes of a log, a peer or a snapshot.
 fn number(bytes: &[u8]) -> Result<u64, MachineError> {
@@ -75,44 +56,12 @@ impl Epoch for Adding {
     }
 }
 
-/// Nothing here takes long.
-struct NothingToInterrupt;
-
-impl Interrupt for NothingToInterrupt {
-    fn interrupt(&self) {}
-}
-
-/// A snapshot, on its way out or in.
-struct Snapshot(Option<u64>, EntryEnd);
-
-impl SnapshotSource for Snapshot {
-    fn end(&self) -> EntryEnd {
-        self.1.clone()
-    }
-    fn next(&mut self) -> Result<Option<Bytes>, MachineError> {
-        Ok(self.0.take().map(bytes))
-    }
-}
-
-impl SnapshotSink for Snapshot {
-    fn end(&self) -> EntryEnd {
-        self.1.clone()
-    }
-    fn write(&mut self, chunk: &[u8]) -> Result<(), MachineError> {
-        self.0 = Some(number(chunk)?);
-        Ok(())
-    }
-    fn complete(&mut self) -> Result<(), MachineError> {
-        Ok(())
-    }
-}
-
 impl StateMachine for Counter {
     type Request = u64;
     type Reply = u64;
     type Epoch = Adding;
-    type Source = Snapshot;
-    type Sink = Snapshot;
+    type Source = Whole;
+    type Sink = Whole;
 
     fn encode_request(&self, request: &u64) -> Bytes {
         bytes(*request)
@@ -127,81 +76,45 @@ impl StateMachine for Counter {
         number(bytes)
     }
     fn lead(&self, _epoch: EpochId) -> (Adding, Box<dyn Interrupt>) {
-        (Adding::default(), Box::new(NothingToInterrupt))
+        (Adding::default(), Box::new(NothingRuns))
     }
     fn prepare(&self, command: Committed<'_>) -> Result<Applied<u64>, MachineError> {
-        let mut inner = self.lock();
-        let (mut value, mut replies) = (inner.applied.0, Vec::new());
+        let (mut value, mut replies) = (self.0.state(), Vec::new());
         for request in command.body.chunks(8) {
             value = value.wrapping_add(number(request)?);
             replies.push(value);
         }
-        inner.next = Some(value);
+        self.0.prepare(value);
         Ok(Applied::Replies(replies))
     }
     fn finish(&self, end: EntryEnd) -> Result<(), MachineError> {
-        let mut inner = self.lock();
-        let value = inner.next.take().unwrap_or(inner.applied.0);
-        inner.applied = (value, end);
+        self.0.finish(end);
         Ok(())
     }
     fn applied(&self) -> EntryEnd {
-        self.lock().applied.1.clone()
+        self.0.applied()
     }
     fn durable(&self) -> EntryEnd {
-        self.lock().durable.1.clone()
+        self.0.durable()
     }
-    fn checkpoint_step(
-        &self,
-        log_durable: EntryId,
-        _now: bool,
-    ) -> Result<CheckpointStep, MachineError> {
-        let mut inner = self.lock();
-        if inner.applied.1.id <= Some(log_durable) {
-            inner.durable = inner.applied.clone();
-        }
-        Ok(CheckpointStep::Done(inner.durable.1.clone()))
+    fn checkpoint_step(&self, log: EntryId, _now: bool) -> Result<CheckpointStep, MachineError> {
+        Ok(CheckpointStep::Done(self.0.checkpoint(log)))
     }
-    fn snapshot(&self, which: Which) -> Result<Option<Snapshot>, MachineError> {
-        let inner = self.lock();
-        let (value, end) = match which {
-            Which::Durable => inner.durable.clone(),
-            Which::Newest => inner.applied.clone(),
+    fn snapshot(&self, which: Which) -> Result<Option<Whole>, MachineError> {
+        let whole = |(value, end)| Whole {
+            end,
+            bytes: bytes(value).into(),
         };
-        Ok(end.id.map(|_| Snapshot(Some(value), end)))
+        Ok(self.0.at(which).map(whole))
     }
-    fn receive(&self, end: EntryEnd) -> Result<Snapshot, MachineError> {
-        Ok(Snapshot(None, end))
+    fn receive(&self, end: EntryEnd) -> Result<Whole, MachineError> {
+        let bytes = Vec::new();
+        Ok(Whole { end, bytes })
     }
-    fn install(&self, sink: Snapshot) -> Result<(), MachineError> {
-        let mut inner = self.lock();
-        inner.applied = (sink.0.unwrap_or_default(), sink.1);
-        inner.durable = inner.applied.clone();
+    fn install(&self, sink: Whole) -> Result<(), MachineError> {
+        self.0.install(number(&sink.bytes)?, sink.end);
         Ok(())
     }
-}
-
-async fn start(
-    board: &Switchboard,
-    node: NodeId,
-    machine: Arc<Counter>,
-) -> Result<Member<Counter>, Box<dyn Error>> {
-    let parts = Parts {
-        node,
-        directory: DirectoryId(node.get()),
-        machine,
-        log: Arc::new(MemoryLog::default()),
-        transport: Arc::new(board.plug(node)),
-        service: Arc::new(NoPeerService),
-        genesis: Some(Genesis {
-            cluster: ClusterId(node.get()),
-            settings: Bytes::new(),
-        }),
-        env: Env::inline(node.get()),
-        keys: KeyLimits::default(),
-        settings: Settings::fast(),
-    };
-    Ok(Member::start(parts).await?)
 }
 
 /// Adds one through each of three members; the value as the last of them shows it.
@@ -211,7 +124,8 @@ pub(crate) async fn count() -> Result<u64, Box<dyn Error>> {
     for node in [1u64, 2, 3] {
         let (node, machine) = (NodeId::try_from(node)?, Arc::new(Counter::default()));
         peers.insert(node, Switchboard::peer(node));
-        members.push((start(&board, node, machine.clone()).await?, machine));
+        let member = Member::start(board.parts(node, machine.clone())).await?;
+        members.push((member, machine));
     }
     members[0].0.bootstrap(peers).await?;
     let wait_max = Duration::from_secs(10);
@@ -221,7 +135,7 @@ pub(crate) async fn count() -> Result<u64, Box<dyn Error>> {
     let (last, machine) = &members[2];
     let bound = ReadBound::default();
     last.permit(ReadLevel::Linearizable, bound).await?;
-    let value = machine.value();
+    let value = machine.0.state();
     for (member, _) in &members {
         member.stop().await;
     }

@@ -18,7 +18,7 @@
 //!
 //! # How to embed it
 //!
-//! `examples/counter.rs` is a whole replicated counter: a [`StateMachine`], [`memory::MemoryLog`] and
+//! `examples/counter.rs` is a whole replicated counter: a [`StateMachine`] on [`memory::Ends`], [`memory::MemoryLog`] and
 //! [`memory::Switchboard`] in one process.
 //!
 //! It doesn't do: execution, sockets, files, protocols of clients.
@@ -55,6 +55,6 @@ pub use settings::Settings;
 pub use sqlrep_env::Retry;
 pub use state_machine::{
     Applied, CheckpointStep, Committed, EntryEnd, Epoch, EpochEnd, EpochId, Interrupt,
-    MachineError, Mismatch, SnapshotSink, SnapshotSource, StateMachine, Step, Which,
+    MachineError, Mismatch, NothingRuns, SnapshotSink, SnapshotSource, StateMachine, Step, Which,
 };
 pub use transport::{FrameReceiver, FrameSender, Lane, Link, Transport, TransportError};

@@ -91,6 +91,13 @@ pub trait Interrupt: Send + Sync {
     fn interrupt(&self);
 }
 
+/// Of an epoch whose calls only gather or encode: it is never long at work.
+pub struct NothingRuns;
+
+impl Interrupt for NothingRuns {
+    fn interrupt(&self) {}
+}
+
 /// One command that Raft committed.
 #[derive(Debug)]
 pub struct Committed<'a> {

@@ -7,7 +7,7 @@ use crate::batch::{BODY_BYTES_MAX, Batch, HEAD_BYTES_MAX};
 use crate::reset::ResetClock;
 use crate::side::Side;
 use bytes::Bytes;
-use sqlrep_core::{Epoch, Interrupt, Step, WriteError};
+use sqlrep_core::{Epoch, Step, WriteError};
 use sqlrep_env::UnixMillis;
 use sqlrep_replica::messages::request_bytes;
 use sqlrep_replica::{Replica, Stamp, stamp};
@@ -103,11 +103,4 @@ impl Epoch for StatementEpoch {
         };
         vec![batch.encode()]
     }
-}
-
-/// Does nothing: `run` only encodes, so it is never long at work.
-pub(crate) struct NothingRuns;
-
-impl Interrupt for NothingRuns {
-    fn interrupt(&self) {}
 }

@@ -2,13 +2,12 @@
 
 use crate::apply::Apply;
 use crate::batch::Batch;
-use crate::epoch::NothingRuns;
 use crate::side::Side;
 use crate::{StatementEpoch, StatementError};
 use bytes::Bytes;
 use sqlrep_core::{
     Applied, CheckpointStep, Committed, EntryEnd, EntryId, EpochId, Interrupt, LogIndex,
-    MachineError, Mismatch, StateMachine, Which,
+    MachineError, Mismatch, NothingRuns, StateMachine, Which,
 };
 use sqlrep_replica::messages::{self, kept_reply};
 use sqlrep_replica::{Replica, ReplicaError, Sink, Source, codec};

@@ -6,11 +6,14 @@
 //! Members are found by address, and by id where there is none. As a handshake would, a connection to another
 //! node or data directory than was meant is refused.
 
+use super::MemoryLog;
 use crate::{
-    DirectoryId, FrameReceiver, FrameSender, Lane, Link, NodeId, Peer, Transport, TransportError,
+    ClusterId, DirectoryId, FrameReceiver, FrameSender, Genesis, KeyLimits, Lane, Link,
+    NoPeerService, NodeId, Parts, Peer, Settings, StateMachine, Transport, TransportError,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
+use sqlrep_env::Env;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -81,6 +84,27 @@ impl Switchboard {
     #[must_use]
     pub fn plug(&self, node: NodeId) -> ChannelTransport {
         self.plug_in(node, Self::peer(node).raft, None)
+    }
+
+    /// What a member is made of that is plugged in here: `machine`, a log in memory, quick times, and a seed and a cluster's
+    /// name that follow from the node.
+    #[must_use]
+    pub fn parts<M: StateMachine>(&self, node: NodeId, machine: Arc<M>) -> Parts<M> {
+        Parts {
+            node,
+            directory: DirectoryId(node.get()),
+            machine,
+            log: Arc::new(MemoryLog::default()),
+            transport: Arc::new(self.plug(node)),
+            service: Arc::new(NoPeerService),
+            genesis: Some(Genesis {
+                cluster: ClusterId(node.get()),
+                settings: Bytes::new(),
+            }),
+            keys: KeyLimits::default(),
+            env: Env::inline(node.get()),
+            settings: Settings::fast(),
+        }
     }
 
     /// Plugs `node` in at the address and with the directory of `peer`; a former plug there hears nothing more.

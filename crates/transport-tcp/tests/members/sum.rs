@@ -1,31 +1,20 @@
 //! The smallest replicated state: a sum, and how many numbers went into it.
 
 use bytes::Bytes;
+use sqlrep_core::memory::{Ends, Whole};
 use sqlrep_core::{
     Applied, CheckpointStep, Committed, EntryEnd, EntryId, Epoch, EpochId, Interrupt, MachineError,
-    Retry, SnapshotSink, SnapshotSource, StateMachine, Step, Which,
+    NothingRuns, Retry, StateMachine, Step, Which,
 };
 use std::io;
-use std::sync::{Mutex, MutexGuard};
 
-#[derive(Clone, Default)]
-struct State {
-    /// Numbers in the order of the log.
-    numbers: Vec<u64>,
-    end: EntryEnd,
-}
-
-/// The state machine: a request adds a number, its reply is the sum behind it.
+/// The state machine: numbers in the order of the log; a request adds one, its reply is the sum behind it.
 #[derive(Default)]
-pub(crate) struct Sum(Mutex<State>);
+pub(crate) struct Sum(Ends<Vec<u64>>);
 
 impl Sum {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
-    }
-
     pub(crate) fn numbers(&self) -> Vec<u64> {
-        self.state().numbers.clone()
+        self.0.state()
     }
 }
 
@@ -62,20 +51,12 @@ impl Epoch for Adding {
     }
 }
 
-struct Brief;
-
-impl Interrupt for Brief {
-    fn interrupt(&self) {
-        // Adding a number takes no time.
-    }
-}
-
 impl StateMachine for Sum {
     type Request = u64;
     type Reply = u64;
     type Epoch = Adding;
-    type Source = Snapshot;
-    type Sink = Snapshot;
+    type Source = Whole;
+    type Sink = Whole;
 
     fn encode_request(&self, request: &u64) -> Bytes {
         bytes(*request)
@@ -94,96 +75,53 @@ impl StateMachine for Sum {
     }
 
     fn lead(&self, _id: EpochId) -> (Adding, Box<dyn Interrupt>) {
-        (Adding(Vec::new()), Box::new(Brief))
+        (Adding(Vec::new()), Box::new(NothingRuns))
     }
 
     fn prepare(&self, command: Committed<'_>) -> Result<Applied<u64>, MachineError> {
-        let mut state = self.state();
-        let mut replies = Vec::new();
+        let (mut numbers, mut replies) = (self.0.state(), Vec::new());
         for bytes in command.body.chunks(8) {
-            state.numbers.push(number(bytes)?);
-            replies.push(state.numbers.iter().sum());
+            numbers.push(number(bytes)?);
+            replies.push(numbers.iter().sum());
         }
+        self.0.prepare(numbers);
         Ok(Applied::Replies(replies))
     }
 
     fn finish(&self, end: EntryEnd) -> Result<(), MachineError> {
-        self.state().end = end;
+        self.0.finish(end);
         Ok(())
     }
 
     fn applied(&self) -> EntryEnd {
-        self.state().end.clone()
+        self.0.applied()
     }
 
     fn durable(&self) -> EntryEnd {
-        self.applied()
+        self.0.durable()
     }
 
-    fn checkpoint_step(
-        &self,
-        _log_durable: EntryId,
-        _now: bool,
-    ) -> Result<CheckpointStep, MachineError> {
-        Ok(CheckpointStep::Done(self.applied()))
+    fn checkpoint_step(&self, log: EntryId, _now: bool) -> Result<CheckpointStep, MachineError> {
+        Ok(CheckpointStep::Done(self.0.checkpoint(log)))
     }
 
-    fn snapshot(&self, _which: Which) -> Result<Option<Snapshot>, MachineError> {
-        let state = self.state().clone();
-        Ok(state.end.id.is_some().then_some(Snapshot {
-            state,
-            complete: false,
-        }))
+    fn snapshot(&self, which: Which) -> Result<Option<Whole>, MachineError> {
+        let whole = |(numbers, end): (Vec<u64>, EntryEnd)| {
+            let numbers = numbers.iter();
+            let bytes = numbers.flat_map(|number| number.to_le_bytes()).collect();
+            Whole { end, bytes }
+        };
+        Ok(self.0.at(which).map(whole))
     }
 
-    fn receive(&self, end: EntryEnd) -> Result<Snapshot, MachineError> {
-        let numbers = Vec::new();
-        Ok(Snapshot {
-            state: State { numbers, end },
-            complete: false,
-        })
+    fn receive(&self, end: EntryEnd) -> Result<Whole, MachineError> {
+        let bytes = Vec::new();
+        Ok(Whole { end, bytes })
     }
 
-    fn install(&self, sink: Snapshot) -> Result<(), MachineError> {
-        *self.state() = sink.state;
-        Ok(())
-    }
-}
-
-/// All numbers in one chunk.
-pub(crate) struct Snapshot {
-    state: State,
-    complete: bool,
-}
-
-impl SnapshotSource for Snapshot {
-    fn end(&self) -> EntryEnd {
-        self.state.end.clone()
-    }
-
-    fn next(&mut self) -> Result<Option<Bytes>, MachineError> {
-        if std::mem::replace(&mut self.complete, true) {
-            return Ok(None);
-        }
-        let numbers = self.state.numbers.iter();
-        let chunk: Vec<u8> = numbers.flat_map(|number| number.to_le_bytes()).collect();
-        Ok(Some(chunk.into()))
-    }
-}
-
-impl SnapshotSink for Snapshot {
-    fn end(&self) -> EntryEnd {
-        self.state.end.clone()
-    }
-
-    fn write(&mut self, chunk: &[u8]) -> Result<(), MachineError> {
-        let numbers = chunk.chunks(8).map(number);
-        self.state.numbers = numbers.collect::<Result<_, _>>()?;
-        Ok(())
-    }
-
-    fn complete(&mut self) -> Result<(), MachineError> {
-        self.complete = true;
+    fn install(&self, sink: Whole) -> Result<(), MachineError> {
+        let numbers = sink.bytes.chunks(8).map(number);
+        self.0.install(numbers.collect::<Result<_, _>>()?, sink.end);
         Ok(())
     }
 }
