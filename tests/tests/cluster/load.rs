@@ -48,16 +48,32 @@ pub(crate) fn writers(
     (0..count).map(writer).collect()
 }
 
+/// Adds an id.
+const LIGHT: &str = "INSERT INTO ledger (id) VALUES (?)";
+
+/// The same, with a million steps of work before it.
+const HEAVY: &str = "INSERT INTO ledger (id) WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 100000) \
+                     SELECT max(?, 0 * count(*)) FROM c";
+
 impl Load {
     /// One writer per node and two on the first.
     pub(crate) fn start(cluster: &Cluster) -> Self {
+        Self::of(cluster, LIGHT)
+    }
+
+    /// The same, whose writes take each node some time to apply.
+    pub(crate) fn heavy(cluster: &Cluster) -> Self {
+        Self::of(cluster, HEAVY)
+    }
+
+    fn of(cluster: &Cluster, sql: &'static str) -> Self {
         let (stop, told) = (Arc::new(AtomicBool::new(false)), Arc::default());
         let acknowledged = Arc::new(AtomicU64::new(0));
         let nodes = cluster.nodes.iter().chain([&cluster.nodes[0]]);
         let clients: Vec<Client> = nodes.map(|node| node.client.within(PATIENCE)).collect();
         let writers = writers(clients.len(), &stop, {
             let (told, acknowledged) = (Arc::clone(&told), acknowledged.clone());
-            move |from, id| note(&told, &acknowledged, id, write(&clients[from], id))
+            move |from, id| note(&told, &acknowledged, id, write(&clients[from], sql, id))
         });
         Self {
             stop,
@@ -96,8 +112,8 @@ fn note(told: &Mutex<Told>, acknowledged: &AtomicU64, id: u64, outcome: Outcome)
     }
 }
 
-fn write(client: &Client, id: u64) -> Outcome {
-    let body = serde_json::json!([["INSERT INTO ledger (id) VALUES (?)", id]]);
+fn write(client: &Client, sql: &str, id: u64) -> Outcome {
+    let body = serde_json::json!([[sql, id]]);
     let outcome = client.write("/db/execute", &body);
     if matches!(outcome, Outcome::Refused(_)) {
         // Nobody listens, or nobody leads: not as fast as the machine can.

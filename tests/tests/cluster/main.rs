@@ -21,6 +21,7 @@ mod faults;
 mod keys;
 mod load;
 mod membership;
+mod poison;
 mod process;
 mod programs;
 mod reads;

@@ -109,6 +109,11 @@ impl NodeProcess {
         std::fs::read_to_string(self.log_path()).unwrap()
     }
 
+    /// How often it has opened its directory, where it logs that.
+    pub(crate) fn lives(&self) -> usize {
+        self.said().matches("log to replay").count()
+    }
+
     /// The running process.
     pub(crate) fn pid(&self) -> Pid {
         pid(self.child.as_ref().expect("it runs"))

@@ -7,6 +7,7 @@
 use crate::codec::{self, CodecError};
 use crate::member::in_flight::{Done, Settled};
 use crate::member::keys::{Plan, Verdict};
+use crate::member::replay::{Over, Progress, Replay};
 use crate::member::{Content, Envelope, Item, Keys, Origin, Shared, Side};
 use crate::raft::Members;
 use crate::{
@@ -26,6 +27,7 @@ pub(crate) struct Applier<M: StateMachine> {
     keys: Keys,
     /// `keys` as the state keeps them.
     table: KeyTable,
+    replay: Replay,
 }
 
 /// What `core` keeps of an entry end, read back.
@@ -89,8 +91,10 @@ fn malformed(error: CodecError) -> MachineError {
 impl<M: StateMachine> Applier<M> {
     /// Begins at the state's applied end.
     pub(crate) fn new(shared: Arc<Shared<M>>, begun: Begun) -> Self {
-        let Begun { side, keys, .. } = begun;
+        let Begun { id, side, keys } = begun;
+        let replay = Replay::new(shared.log.state().last, id);
         Self {
+            replay,
             shared,
             encoded: codec::encode(&side),
             side: Arc::new(side),
@@ -129,6 +133,7 @@ impl<M: StateMachine> Applier<M> {
         if Some(entry.id) <= *self.shared.applied.borrow() {
             return Ok(());
         }
+        self.tell_replay(entry.id);
         let Prepared { side, keys, back } = self.prepare(entry)?;
         let encoded = side.as_ref().map(codec::encode);
         let table = keys.as_ref().map(Keys::shared);
@@ -145,6 +150,7 @@ impl<M: StateMachine> Applier<M> {
             self.publish_keys(keys, table);
         }
         self.publish(entry.id);
+        self.tell_replayed(entry.id);
         if let Some(back) = back {
             let in_flight = &self.shared.in_flight;
             in_flight.settle(back.origin, back.sequence, entry.id, back.settled);
@@ -161,6 +167,25 @@ impl<M: StateMachine> Applier<M> {
             self.shared.doubt(why);
         }
         Ok(())
+    }
+
+    fn tell_replay(&mut self, entry: EntryId) {
+        let now = || self.shared.env.clock.now();
+        if let Some(Progress { upto, entries }) = self.replay.begins(entry, now) {
+            tracing::info!(node = %self.shared.node, entry = %entry.index, %upto, applied = entries, "replaying the log");
+        }
+    }
+
+    fn tell_replayed(&mut self, entry: EntryId) {
+        let now = || self.shared.env.clock.now();
+        if let Some(Over {
+            from,
+            entries,
+            took,
+        }) = self.replay.ended(entry, now)
+        {
+            tracing::info!(node = %self.shared.node, from = %from.index, applied = entries, ?took, "log replayed");
+        }
     }
 
     fn prepare(&self, entry: &Entry) -> Result<Prepared<M::Reply>, MachineError> {

@@ -48,6 +48,7 @@ mod quarantine;
 mod queue;
 mod reads;
 mod repair;
+mod replay;
 mod retention;
 mod rounds;
 mod shared;
