@@ -9,8 +9,12 @@ use std::sync::{Mutex, PoisonError};
 /// Differences shown.
 const SHOWN: usize = 3;
 
+/// So many seeds make a line of progress.
+const PROGRESS: u64 = 1_000;
+
 #[derive(Default)]
 struct Sum {
+    seeds: u64,
     statements: u64,
     errors: u64,
     failed: Vec<u64>,
@@ -26,6 +30,7 @@ pub(crate) fn run(first: u64, count: u64) -> ExitCode {
             show(&compared);
         }
         add(seed, &compared, &sum);
+        tell(&clock, &sum);
     });
     let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!(
@@ -51,8 +56,18 @@ fn show(compared: &Compared) {
     }
 }
 
+fn tell(clock: &SystemClock, sum: &Mutex<Sum>) {
+    let sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
+    if sum.seeds.is_multiple_of(PROGRESS) {
+        let (seeds, failed) = (sum.seeds, sum.failed.len());
+        let seconds = clock.now().0.as_secs_f64();
+        eprintln!("{seeds} seeds after {seconds:.0} s, {failed} of them different");
+    }
+}
+
 fn add(seed: u64, compared: &Compared, sum: &Mutex<Sum>) {
     let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
+    sum.seeds += 1;
     sum.statements += compared.statements;
     sum.errors += compared.errors;
     if let Some(difference) = &compared.difference {

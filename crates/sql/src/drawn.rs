@@ -3,44 +3,29 @@
 
 use crate::verdict::{Halt, refuse};
 use rusqlite::ffi;
-use rusqlite::hooks::Action;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What the update hook saw since the statement began.
 #[derive(Default)]
 pub(crate) struct Marks {
     largest_rowid: AtomicBool,
-    /// The connection's last rowid when the statement began.
-    rowid_before: AtomicI64,
-    inserted_again: AtomicBool,
 }
 
 impl Marks {
-    /// A statement begins; `rowid` is the connection's last one.
-    pub(crate) fn begin(&self, rowid: i64) {
+    /// A statement begins.
+    pub(crate) fn begin(&self) {
         self.largest_rowid.store(false, Ordering::Relaxed);
-        self.rowid_before.store(rowid, Ordering::Relaxed);
-        self.inserted_again.store(false, Ordering::Relaxed);
     }
 
-    pub(crate) fn note(&self, action: Action, rowid: i64) {
+    pub(crate) fn note(&self, rowid: i64) {
         if rowid == i64::MAX {
             self.largest_rowid.store(true, Ordering::Relaxed);
-        }
-        if action == Action::SQLITE_INSERT && rowid == self.rowid_before.load(Ordering::Relaxed) {
-            self.inserted_again.store(true, Ordering::Relaxed);
         }
     }
 
     /// Behind such a row, SQLite would draw rowids.
     pub(crate) fn largest_rowid(&self) -> bool {
         self.largest_rowid.load(Ordering::Relaxed)
-    }
-
-    /// A row was inserted under the rowid that was the connection's last one already: 0, which is also none, or one of a
-    /// statement that was refused.
-    pub(crate) fn inserted_again(&self) -> bool {
-        self.inserted_again.load(Ordering::Relaxed)
     }
 }
 

@@ -220,9 +220,7 @@ impl Run {
         let budget = Budget::install(sqlite, settings.steps_max, stop)?;
         let marks = Arc::new(Marks::default());
         let own = marks.clone();
-        sqlite.update_hook(Some(move |action, _: &str, _: &str, rowid| {
-            own.note(action, rowid)
-        }))?;
+        sqlite.update_hook(Some(move |_, _: &str, _: &str, rowid| own.note(rowid)))?;
         guard.install(sqlite)?;
         Ok(Self {
             replayed,
@@ -523,8 +521,8 @@ impl Run {
         call: &mut Call<'_, '_>,
     ) -> Result<(Outcome, Counters), Halt> {
         let connection = call.connection;
-        let rowid = connection.last_insert_rowid();
-        self.marks.begin(rowid);
+        connection.begin_statement();
+        self.marks.begin();
         let began = self.clock.now();
         self.guard.run(is_vacuum(statement, call.facts));
         self.budget.begin(statement);
@@ -537,7 +535,7 @@ impl Run {
         self.guard.own();
         let rows = self.judge_end(connection, ran, enough)?;
         self.check_bytes(call)?;
-        let counters = self.counted(call, rowid);
+        let counters = self.counted(call);
         let outcome = rows.map_or_else(|| written(counters), Outcome::Rows);
         let took = self.clock.now().since(began);
         Ok((crate::timed(outcome, took), counters))
@@ -604,12 +602,14 @@ impl Run {
         self.replayed && self.marks.largest_rowid()
     }
 
-    fn counted(&self, call: &Call<'_, '_>, rowid_before: i64) -> Counters {
+    fn counted(&self, call: &Call<'_, '_>) -> Counters {
         let connection = call.connection;
         let mut counters = *call.counters;
-        let rowid = connection.last_insert_rowid();
-        if rowid != rowid_before || self.marks.inserted_again() {
+        if let Some(rowid) = connection.inserted_rowid() {
             counters.last_insert_id = rowid;
+        } else if !self.replayed && self.marks.largest_rowid() {
+            // The one rowid that can't be told from none.
+            counters.last_insert_id = i64::MAX;
         }
         if call.facts.changes_rows && !call.facts.changes_schema {
             counters.rows_affected = connection.changes();

@@ -168,7 +168,19 @@ impl Connection {
     /// The row id of the last INSERT.
     #[must_use]
     pub fn last_insert_rowid(&self) -> i64 {
-        self.sqlite.last_insert_rowid()
+        self.counters.last_rowid(&self.sqlite)
+    }
+
+    /// A statement begins. Nothing that SQL can see changes.
+    pub fn begin_statement(&self) {
+        self.counters.begin_statement(&self.sqlite);
+    }
+
+    /// The row id of the last row that was inserted since [`begin_statement`](Self::begin_statement), but for those of
+    /// triggers, whose row ids SQLite forgets. The row id 2^63-1 isn't seen.
+    #[must_use]
+    pub fn inserted_rowid(&self) -> Option<i64> {
+        Counters::inserted(&self.sqlite)
     }
 
     /// The newest version that a commit published since the last call.

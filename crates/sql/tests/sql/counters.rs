@@ -91,3 +91,50 @@ fn replies_repeat_the_last_values() {
     bed.write(&apart);
     assert_eq!(bed.counters.last_insert_id, 50);
 }
+
+/// Rule 38: a row of a trigger is none of the statement's, whatever its rowid; SQL sees in a statement what it saw before.
+#[test]
+fn a_row_of_a_trigger_is_not_the_last_one() {
+    let mut bed = Bed::new();
+    bed.run(
+        "CREATE TABLE t(a INTEGER PRIMARY KEY, b); CREATE TABLE seen(a INTEGER PRIMARY KEY, last)",
+    );
+    bed.run("INSERT INTO t VALUES (7, 1)");
+    bed.run(
+        "CREATE TRIGGER u AFTER UPDATE ON t BEGIN
+           INSERT INTO seen VALUES (new.b, last_insert_rowid()) ON CONFLICT DO UPDATE SET last = excluded.last; END",
+    );
+    // A trigger inserts the rowid that none stands for, and the one of a refused statement.
+    assert_eq!(bed.run("UPDATE t SET b = 0").last_insert_id, 7);
+    let mut apart = transaction(&[
+        "INSERT INTO t VALUES (50, 0), (50, 0)",
+        "UPDATE t SET b = 50",
+        "INSERT INTO t SELECT 50, 1 WHERE 0",
+    ]);
+    apart.transaction = false;
+    bed.write(&apart);
+    assert_eq!(bed.counters.last_insert_id, 7);
+    let seen = [[0, 0], [50, 50]].map(|row| row.map(Value::Integer));
+    assert_eq!(bed.values("SELECT * FROM seen"), seen);
+    assert_eq!(
+        bed.run("INSERT INTO seen VALUES (0, 1) ON CONFLICT DO UPDATE SET last = 9")
+            .last_insert_id,
+        7
+    );
+    assert_eq!(bed.run("INSERT INTO t VALUES (0, 1)").last_insert_id, 0);
+}
+
+/// Rule 38: an INSERT into a virtual table counts, too, whose rows no hook sees.
+#[test]
+fn a_row_of_a_virtual_table_is_the_last_one() {
+    let mut bed = Bed::new();
+    bed.run("CREATE VIRTUAL TABLE words USING fts5(text)");
+    let mut apart = transaction(&[
+        "INSERT INTO words(rowid, text) VALUES (5, 'a')",
+        "INSERT INTO words(rowid, text) VALUES (0, 'b')",
+    ]);
+    apart.transaction = false;
+    bed.write(&apart);
+    assert_eq!(bed.counters.last_insert_id, 0);
+    assert_eq!(bed.run("DELETE FROM words").last_insert_id, 0);
+}
