@@ -95,35 +95,96 @@ async fn waiting(node: &Node, wanted: usize) {
     panic!("{} wait after 10 s", node.member.status().waiting);
 }
 
+/// A leader that reaches one follower of four, so that nothing is committed and one entry fills its flight, until the board heals.
+struct Stuck {
+    cluster: Cluster,
+    leader: usize,
+    via: usize,
+    first: Writing,
+}
+
+type Writing = tokio::task::JoinHandle<Result<Written<String>, WriteError>>;
+
+impl Stuck {
+    async fn begin() -> Self {
+        let mut settings = Settings::default();
+        settings.in_flight_entries_max = 1;
+        settings.election_timeout_min_ms = 60_000;
+        settings.election_timeout_max_ms = 61_000;
+        let cluster = Cluster::form_with(5, Style::Late, settings, 9).await;
+        let leader = cluster.leader().await;
+        leader.push("before").await.unwrap();
+        let others: Vec<_> = (0..5)
+            .filter(|at| cluster.nodes[*at].id != leader.id)
+            .collect();
+        for far in &others[1..] {
+            cluster.board.cut(leader.id, cluster.nodes[*far].id);
+        }
+        let via = &cluster.nodes[others[0]];
+        let first = write(via, "first", 50 * SECOND);
+        while leader.member.status().in_flight == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let leader = (0..5).find(|at| !others.contains(at)).unwrap();
+        Self {
+            via: others[0],
+            cluster,
+            leader,
+            first,
+        }
+    }
+
+    fn leader(&self) -> &Node {
+        &self.cluster.nodes[self.leader]
+    }
+
+    /// A write that a follower forwards.
+    fn write(&self, line: &str, wait_max: Duration) -> Writing {
+        write(&self.cluster.nodes[self.via], line, wait_max)
+    }
+}
+
+fn write(via: &Node, line: &str, wait_max: Duration) -> Writing {
+    let (member, ask) = (via.member.clone(), Ask::Push(line.to_owned()));
+    tokio::spawn(async move { member.write(ask, Route::Forward, wait_max).await })
+}
+
 /// A client that went away holds nothing at the leader either: what waits there is withdrawn, and never done.
 #[tokio::test(start_paused = true)]
 async fn who_is_gone_leaves_nothing_waiting_at_the_leader() {
-    let mut settings = Settings::default();
-    settings.in_flight_entries_max = 1;
-    settings.election_timeout_min_ms = 60_000;
-    settings.election_timeout_max_ms = 61_000;
-    let cluster = Cluster::form_with(5, Style::Late, settings, 9).await;
-    let leader = cluster.leader().await;
-    leader.push("before").await.unwrap();
-    let others: Vec<_> = cluster.nodes.iter().filter(|n| n.id != leader.id).collect();
-    for far in &others[1..] {
-        cluster.board.cut(leader.id, far.id);
-    }
-    let write = |line: &str| {
-        let (member, ask) = (others[0].member.clone(), Ask::Push(line.to_owned()));
-        tokio::spawn(async move { member.write(ask, Route::Forward, 50 * SECOND).await })
-    };
-    let first = write("first");
-    while leader.member.status().in_flight == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    let (gone, stays) = (write("gone"), write("stays"));
-    waiting(leader, 2).await;
+    let stuck = Stuck::begin().await;
+    let gone = stuck.write("gone", 50 * SECOND);
+    let stays = stuck.write("stays", 50 * SECOND);
+    waiting(stuck.leader(), 2).await;
     gone.abort();
-    waiting(leader, 1).await;
-    cluster.board.heal();
-    for write in [first, stays] {
+    waiting(stuck.leader(), 1).await;
+    stuck.cluster.board.heal();
+    for write in [stuck.first, stays] {
         write.await.unwrap().unwrap();
     }
-    assert_eq!(cluster.agreed(3).await, ["before", "first", "stays"]);
+    let lines = stuck.cluster.agreed(3).await;
+    assert_eq!(lines, ["before", "first", "stays"]);
+}
+
+/// A deadline travels with its write: the leader refuses a short one itself, in time for its answer to be a definite one, and
+/// keeps a long one longer than any default of its own.
+#[tokio::test(start_paused = true)]
+async fn the_leader_keeps_the_deadline_of_a_forwarded_write() {
+    let stuck = Stuck::begin().await;
+    let began = tokio::time::Instant::now();
+    let short = stuck.write("short", 2 * SECOND);
+    let long = stuck.write("long", 45 * SECOND);
+    waiting(stuck.leader(), 2).await;
+    let refused = short.await.unwrap().unwrap_err();
+    assert_eq!(refused.retry(), Retry::Safe, "{refused}");
+    assert!(began.elapsed() <= 2 * SECOND, "{:?}", began.elapsed());
+    assert_eq!(stuck.leader().member.status().waiting, 1);
+    tokio::time::sleep_until(began + 40 * SECOND).await;
+    assert_eq!(stuck.leader().member.status().waiting, 1);
+    stuck.cluster.board.heal();
+    for write in [stuck.first, long] {
+        write.await.unwrap().unwrap();
+    }
+    let lines = stuck.cluster.agreed(3).await;
+    assert_eq!(lines, ["before", "first", "long"]);
 }
