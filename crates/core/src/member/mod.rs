@@ -11,7 +11,7 @@
 //! | `keys` | a request that comes twice, done once |
 //! | `epochs` | the writer worker |
 //! | `applier` | the apply worker and `core`'s side state |
-//! | `rounds`, `reads`, `contact` | what a read may rely on |
+//! | `rounds`, `reads`, `lease`, `contact` | what a read may rely on |
 //! | `client` | calls between members: forwarded writes, read indexes, the embedder's own |
 //! | `founder`, `cluster` | the cluster's name, and who belongs to it |
 //! | `enter`, `founding`, `greet` | how a node comes to belong to a cluster |
@@ -40,6 +40,7 @@ mod greet;
 mod in_flight;
 mod judge;
 mod keys;
+mod lease;
 mod lookout;
 mod membership;
 mod operation;
@@ -69,6 +70,7 @@ pub(crate) use envelope::{Content, Envelope, Item, Origin, Side};
 pub(crate) use epochs::{Epochs, Ran};
 pub(crate) use in_flight::{Answer, Client, InFlight};
 pub(crate) use keys::{Key, Keyed, Keys};
+pub(crate) use lease::Lease;
 pub(crate) use operation::Operation;
 pub(crate) use queue::Queue;
 pub(crate) use repair::Repair;
@@ -167,7 +169,7 @@ pub(crate) struct Inner<M: StateMachine> {
     queue: Arc<Queue<Keyed<M::Request>, M::Reply>>,
     read_index: Asked,
     barriers: Asked,
-    /// Where weak reads wait for what the leader's lease is worth.
+    /// Where weak reads wait for what the leader's lease is worth, if it isn't known here.
     leases: Rounds,
     lines: Lines,
     demands: mpsc::Sender<checkpoint::Demand>,
@@ -400,6 +402,7 @@ fn share<M: StateMachine>(parts: Parts<M>, begun: &Begun) -> Arc<Shared<M>> {
         trials: AtomicU64::new(0),
         ended: watch::channel(None).0,
         contact: Contact::default(),
+        lease: Arc::default(),
         retention,
         tail: Arc::default(),
         started: AtomicBool::new(false),

@@ -46,6 +46,10 @@ impl<M: StateMachine> Member<M> {
     ) -> Result<ReadPermit, ReadError> {
         let level = self.effective(level);
         let until = after(Instant::now(), bound.wait_max.unwrap_or(WAIT_MAX));
+        if let Some(at) = self.at_once(level, bound) {
+            let at = Some(at);
+            return Ok(ReadPermit { at, level, until });
+        }
         let ready = self.ready(level, bound);
         let at = self.in_time(level, until, ready).await?;
         Ok(ReadPermit { at, level, until })
@@ -59,6 +63,10 @@ impl<M: StateMachine> Member<M> {
     ///
     /// Every [`ReadError`], within the time that the permit's read may take.
     pub async fn recheck(&self, permit: &ReadPermit) -> Result<Option<ReadPermit>, ReadError> {
+        let served = !self.inner.shared.is_out_of_service();
+        if served && (permit.level != ReadLevel::Weak || self.is_leased(permit)) {
+            return Ok(None);
+        }
         let level = ReadLevel::Linearizable;
         let standing = async {
             if permit.level != ReadLevel::Weak {
@@ -117,12 +125,32 @@ impl<M: StateMachine> Member<M> {
     }
 
     fn effective(&self, level: ReadLevel) -> ReadLevel {
-        let learner = Standing::of(&self.inner.raft).role == crate::Role::Learner;
+        let learner = || Standing::of(&self.inner.raft).role == crate::Role::Learner;
         match level {
-            ReadLevel::Auto if learner => ReadLevel::None,
+            ReadLevel::Auto if learner() => ReadLevel::None,
             ReadLevel::Auto => ReadLevel::Weak,
             other => other,
         }
+    }
+
+    /// What `ready` answers, if it needn't ask or wait for anybody.
+    fn at_once(&self, level: ReadLevel, bound: ReadBound) -> Option<EntryId> {
+        let shared = &self.inner.shared;
+        if bound.at_least.is_some() || shared.is_out_of_service() {
+            return None;
+        }
+        let index = match level {
+            ReadLevel::None if bound.freshness.is_none() => EntryId::default(),
+            ReadLevel::Weak => self.inner.lease_index()?,
+            _ => return None,
+        };
+        shared.applied.borrow().filter(|at| *at >= index)
+    }
+
+    /// Whether this node leads under a lease now, in the term of what the permit's read has seen.
+    fn is_leased(&self, permit: &ReadPermit) -> bool {
+        let seen = permit.at.map(|at| at.term);
+        seen.is_some() && self.inner.leased() == seen
     }
 
     async fn ready(
@@ -135,7 +163,7 @@ impl<M: StateMachine> Member<M> {
                 self.fresh(bound)?;
                 *self.inner.shared.applied.borrow()
             }
-            ReadLevel::Weak | ReadLevel::Auto => Some(self.inner.leases.join().await?),
+            ReadLevel::Weak | ReadLevel::Auto => Some(self.weak().await?),
             ReadLevel::Linearizable => Some(self.strict(&self.inner.read_index).await?),
             ReadLevel::Strong => Some(self.strict(&self.inner.barriers).await?),
         };
@@ -143,6 +171,14 @@ impl<M: StateMachine> Member<M> {
             self.reached(cluster, index).await?;
         }
         self.applied(index).await
+    }
+
+    /// An index that this leader's lease covers; Raft's task is asked where that isn't known without it.
+    async fn weak(&self) -> Result<EntryId, ReadError> {
+        match self.inner.lease_index() {
+            Some(index) => Ok(index),
+            None => self.inner.leases.join().await,
+        }
     }
 
     /// An index that the leader has confirmed after this was called. Waits for a leader.

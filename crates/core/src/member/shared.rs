@@ -3,7 +3,7 @@
 use crate::WriteError;
 use crate::member::in_flight::Done;
 use crate::member::{
-    Cluster, Contact, Epochs, InFlight, KeyLimits, Keyed, Keys, Retention, Side, Tail,
+    Cluster, Contact, Epochs, InFlight, KeyLimits, Keyed, Keys, Lease, Retention, Side, Tail,
 };
 use crate::{
     DirectoryId, EntryId, LogStore, MachineError, MemberError, NodeId, PeerService, Settings,
@@ -51,6 +51,8 @@ pub(crate) struct Shared<M: StateMachine> {
     /// Why the process has to stop; none while it needn't.
     pub ended: watch::Sender<Option<MemberError>>,
     pub contact: Contact,
+    /// What ends a lease of this node, and what a read under it has to show.
+    pub lease: Arc<Lease>,
     pub retention: Arc<Retention>,
     /// Sizes of the log's newest part.
     pub tail: Arc<Tail>,

@@ -155,7 +155,7 @@ impl<M: StateMachine> RaftNetworkV2<TypeConfig> for Client<M> {
         ask: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
-        let ask = Ask::Heartbeat(Append::out(ask));
+        let ask = Ask::Heartbeat(Append::out(ask, &self.shared.lease));
         match self.call(ask, option.soft_ttl()).await? {
             Answer::Heartbeat(beat) => meant(beat.into_raft()),
             _ => mismatch("a heartbeat"),
@@ -223,7 +223,7 @@ impl<M: StateMachine> RaftNetworkV2<TypeConfig> for Client<M> {
         ask: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<TransferLeaderResponse<TypeConfig>> {
-        let ask = Ask::transfer(&ask);
+        let ask = Ask::transfer(&ask, &self.shared.lease);
         match self.call(ask, option.soft_ttl()).await? {
             Answer::Transfer(answer) => meant(transfer_in(answer)),
             _ => mismatch("a leader transfer"),

@@ -141,9 +141,13 @@ async fn answer<M: StateMachine>(
             }
             Answer::Heartbeat(Beat::out(&answer))
         }
-        Ask::Vote(ballot) => ballot_out(&raft.vote(ballot.into_raft()?).await.map_err(stopped)?),
+        Ask::Vote(ballot) => {
+            let answer = raft.vote(ballot.into_raft()?).await.map_err(stopped)?;
+            ballot_out(&answer, &shared.lease)
+        }
         Ask::PreVote(ballot) => {
-            ballot_out(&raft.pre_vote(ballot.into_raft()?).await.map_err(stopped)?)
+            let answer = raft.pre_vote(ballot.into_raft()?).await.map_err(stopped)?;
+            ballot_out(&answer, &shared.lease)
         }
         Ask::Transfer { from, to, last } => {
             let ask = TransferLeaderRequest::new(vote_in(from)?, to.get(), last.map(super::log_id));

@@ -158,6 +158,7 @@ async fn sent<M: StateMachine>(
         mut sender,
         mut receiver,
     } = link.map_err(stalled)??;
+    shared.lease.tell(Some(id));
     let sent = tokio::time::timeout(stall, put(&mut *sender, &head(id, side))).await;
     sent.map_err(stalled)??;
     let executor = &*shared.env.executor;

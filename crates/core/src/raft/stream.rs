@@ -14,6 +14,7 @@ use super::TypeConfig;
 use super::network::{Client, Rpc, unreachable};
 use super::wire::{Append, Appended};
 use crate::codec::{self, CodecError};
+use crate::member::Lease;
 use crate::{
     FrameReceiver, FrameSender, Lane, Link, LogIndex, Settings, StateMachine, TransportError,
 };
@@ -123,9 +124,10 @@ where
     let silent = |_| unreachable(&StreamError::Silent(silence_max));
     let Link { sender, receiver } = link.map_err(silent)?.map_err(|error| unreachable(&error))?;
     let window = Arc::new(Window::new(window));
+    let writing = write_all(sender, input, window.clone(), client.shared().lease.clone());
     let answers = Answers {
         receiver,
-        _writer: Writer(TypeConfig::spawn(write_all(sender, input, window.clone()))),
+        _writer: Writer(TypeConfig::spawn(writing)),
         window,
         silence_max,
         matched: None,
@@ -135,8 +137,12 @@ where
     Ok(Box::pin(stream::unfold(answers, Answers::next)))
 }
 
-async fn write_all<S>(mut sender: Box<dyn FrameSender>, mut input: S, window: Arc<Window>)
-where
+async fn write_all<S>(
+    mut sender: Box<dyn FrameSender>,
+    mut input: S,
+    window: Arc<Window>,
+    lease: Arc<Lease>,
+) where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
 {
     loop {
@@ -149,7 +155,7 @@ where
             return;
         };
         window.unanswered.fetch_add(1, Ordering::AcqRel);
-        let frame = codec::encode(&Append::out(request));
+        let frame = codec::encode(&Append::out(request, &lease));
         if sender.send(frame).await.is_err() {
             // The reading half sees the same broken link and reports it.
             return;
@@ -279,7 +285,7 @@ mod tests {
         let Link { sender, receiver } = link;
         let window = Arc::new(Window::new(4));
         window.unanswered.fetch_add(unanswered, Ordering::AcqRel);
-        let writing = write_all(sender, stream::empty(), window.clone());
+        let writing = write_all(sender, stream::empty(), window.clone(), Arc::default());
         let retention = Retention::new(Arc::new(MemoryLog::default()));
         let writer = async { Writer(TypeConfig::spawn(writing)) };
         Answers {

@@ -12,6 +12,7 @@
 use super::{LogId, Membership, RaftEntry, RaftVote, TypeConfig, entry_id, log_id, node_id};
 use super::{vote_in, vote_out};
 use crate::codec::{self, CodecError};
+use crate::member::Lease;
 use crate::{Entry, EntryId, LogIndex, NodeId, Payload, Peer, Vote};
 use bytes::Bytes;
 use openraft::EntryPayload;
@@ -98,12 +99,15 @@ pub(super) struct Append {
 }
 
 impl Append {
-    pub(super) fn out(ask: AppendEntriesRequest<TypeConfig>) -> Self {
+    /// To be sent from here on: `lease` knows what it tells.
+    pub(super) fn out(ask: AppendEntriesRequest<TypeConfig>, lease: &Lease) -> Self {
+        let committed = ask.leader_commit.as_ref().map(entry_id);
+        lease.tell(committed);
         Self {
             vote: vote_out(&ask.vote),
             previous: ask.prev_log_id.as_ref().map(entry_id),
             entries: ask.entries.into_iter().map(entry_out).collect(),
-            committed: ask.leader_commit.as_ref().map(entry_id),
+            committed,
         }
     }
 
@@ -205,9 +209,12 @@ pub(super) enum Ask {
 }
 
 impl Ask {
-    pub(super) fn transfer(ask: &TransferLeaderRequest<TypeConfig>) -> Self {
+    /// To be sent from here on: the leadership's lease has ended.
+    pub(super) fn transfer(ask: &TransferLeaderRequest<TypeConfig>, lease: &Lease) -> Self {
+        let from = vote_out(ask.from_leader());
+        lease.hand_over(from.term);
         Self::Transfer {
-            from: vote_out(ask.from_leader()),
+            from,
             to: node_id(*ask.to_node_id()),
             last: ask.last_log_id().map(entry_id),
         }
@@ -298,9 +305,12 @@ pub(super) fn transfer_in(
     })
 }
 
-pub(super) fn ballot_out(answer: &VoteResponse<TypeConfig>) -> Answer {
+/// To be sent from here on: leases that the vote ends have ended, for it counts as given whatever `granted` says.
+pub(super) fn ballot_out(answer: &VoteResponse<TypeConfig>, lease: &Lease) -> Answer {
+    let vote = vote_out(&answer.vote);
+    lease.vote(vote.term);
     Answer::Vote {
-        vote: vote_out(&answer.vote),
+        vote,
         granted: answer.vote_granted,
         last: answer.last_log_id.as_ref().map(entry_id),
     }
@@ -396,6 +406,29 @@ mod tests {
             codec::encode(value)[..],
             [&[1][..], &expected.concat()].concat()
         );
+    }
+
+    /// Rule 42: what leaves a leader and concerns its lease is noted before it can be sent.
+    #[test]
+    fn what_is_to_be_sent_is_noted_in_the_lease() {
+        let lease = Lease::default();
+        let raft = |vote| vote_in(vote).unwrap();
+        let append = AppendEntriesRequest {
+            vote: raft(vote()),
+            prev_log_id: None,
+            entries: Vec::new(),
+            leader_commit: Some(log_id(id(2, 4))),
+        };
+        let before = lease.told();
+        Append::out(append, &lease);
+        assert_eq!((before, lease.told()), (0, 5));
+        let (before, term) = (Term(vote().term.0 - 1), vote().term);
+        let ended = || (lease.has_ended(before), lease.has_ended(term));
+        assert_eq!(ended(), (false, false));
+        ballot_out(&VoteResponse::new(raft(vote()), None, false), &lease);
+        assert_eq!(ended(), (true, false));
+        Ask::transfer(&TransferLeaderRequest::new(raft(vote()), 9, None), &lease);
+        assert_eq!(ended(), (true, true));
     }
 
     /// The bytes of `docs/formats.md`, "Members".

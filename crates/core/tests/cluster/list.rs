@@ -52,6 +52,8 @@ pub(crate) struct List {
     inner: Arc<Mutex<Inner>>,
     /// Calls of prepare that fail from now on, and whether they may be tried again.
     pub(crate) failing: Mutex<Option<(u64, Retry)>>,
+    /// An entry waits while there are so many lines, and is tried again.
+    pub(crate) lines_max: AtomicU64,
     pub(crate) epochs: AtomicU64,
     pub(crate) checkpoints: AtomicBool,
     /// Steps of a checkpoint before its last one, and the patience between them.
@@ -89,6 +91,7 @@ impl List {
             style,
             inner: Arc::new(Mutex::new(inner)),
             failing: Mutex::new(None),
+            lines_max: AtomicU64::new(u64::MAX),
             epochs: AtomicU64::new(0),
             checkpoints: AtomicBool::new(true),
             slices: Mutex::default(),
@@ -230,6 +233,9 @@ fn parse(body: &[u8]) -> (Tail, Tail, Vec<String>) {
 
 impl List {
     fn fail(&self) -> Result<(), MachineError> {
+        if self.lines().len() as u64 >= self.lines_max.load(Ordering::Acquire) {
+            return Err(error("no room for another line", Retry::Safe));
+        }
         let mut failing = lock(&self.failing);
         match &mut *failing {
             Some((left, retry)) if *left > 0 => {

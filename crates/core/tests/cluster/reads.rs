@@ -3,6 +3,7 @@
 use super::*;
 use sqlrep_core::ReadPermit;
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 
 fn within(wait_max: Duration) -> ReadBound {
     ReadBound {
@@ -12,8 +13,10 @@ fn within(wait_max: Duration) -> ReadBound {
 }
 
 async fn read(node: &Node, level: ReadLevel) -> Result<usize, ReadError> {
-    node.member.permit(level, within(2 * SECOND)).await?;
-    Ok(node.machine.lines().len())
+    let permit = node.member.permit(level, within(2 * SECOND)).await?;
+    let shown = node.machine.lines().len();
+    let again = node.member.recheck(&permit).await?;
+    Ok(again.map_or(shown, |_| node.machine.lines().len()))
 }
 
 /// Lines acknowledged so far: what a strict read that begins now has to show.
@@ -106,6 +109,44 @@ async fn strong_reads_are_never_stale() {
     Box::pin(reads).await;
 }
 
+/// Rule 42: on whichever node leads, through a leader that is cut off and leaderships that are handed over.
+#[tokio::test(start_paused = true)]
+async fn weak_reads_are_never_stale() {
+    for seed in 1..3 {
+        let cluster = Cluster::form_with(3, Style::Late, Settings::default(), seed).await;
+        let old = cluster.leader().await;
+        cluster.agreed(0).await;
+        cluster.board.set_latency(Duration::from_millis(2));
+        let (floor, time) = (Floor::default(), 6 * SECOND);
+        let [a, b, c] = &cluster.nodes[..] else {
+            panic!("three")
+        };
+        let ((), (), (), read_a, read_b, read_c, ()) = tokio::join!(
+            write_for(a, &floor, time),
+            write_for(b, &floor, time),
+            write_for(c, &floor, time),
+            read_for(a, ReadLevel::Weak, &floor, time),
+            read_for(b, ReadLevel::Weak, &floor, time),
+            read_for(c, ReadLevel::Weak, &floor, time),
+            async {
+                tokio::time::sleep(SECOND).await;
+                cluster.board.isolate(old.id);
+                tokio::time::sleep(2 * SECOND).await;
+                cluster.board.heal();
+                for _ in 0..4 {
+                    tokio::time::sleep(SECOND / 2).await;
+                    a.member.transfer(None, SECOND).await.ok();
+                }
+            },
+        );
+        assert!(
+            read_a + read_b + read_c > 300,
+            "{read_a}, {read_b}, {read_c} reads were served"
+        );
+        assert!(floor.get() > 100);
+    }
+}
+
 /// Rule 43: a follower's waiting reads share the question to the leader, and those of the leader's rounds.
 #[tokio::test(start_paused = true)]
 async fn reads_that_wait_share_a_round() {
@@ -145,10 +186,35 @@ async fn reads_that_wait_share_a_round() {
     }
 }
 
-/// Rule 42: the lease is asked for all reads that wait, before their rows are computed and again behind the last of them.
+/// Rule 42: a leader knows its lease without asking Raft, before the rows are computed and afterwards.
+#[tokio::test(start_paused = true)]
+async fn weak_reads_ask_nobody_while_the_lease_is_known() {
+    for size in [1, 3] {
+        let cluster = Cluster::form(size, Style::Late).await;
+        let leader = cluster.leader().await;
+        leader.push("a").await.unwrap();
+        let asked = || leader.member.status().counts.lease_rounds;
+        let before = asked();
+        for _ in 0..500 {
+            let permit = weak(leader).await;
+            assert_eq!(leader.member.recheck(&permit).await, Ok(None));
+            tokio::time::sleep(Duration::from_millis(7)).await;
+        }
+        assert_eq!(asked(), before);
+    }
+}
+
+/// Rule 42: where Raft has to be asked for the lease, all reads that wait share the question, before their rows are computed and
+/// again behind the last of them. A leader that needs nobody, and whose learner is gone, has no news of a lease.
 #[tokio::test(start_paused = true)]
 async fn weak_reads_that_wait_share_the_question_after_the_lease() {
-    let cluster = Cluster::form(3, Style::Late).await;
+    let mut cluster = Cluster::form(1, Style::Late).await;
+    cluster.start(2).await;
+    let (first, learner) = (cluster.leader().await, Cluster::peer(2));
+    let joined = first.member.join(node(2), learner, false, 30 * SECOND);
+    joined.await.unwrap();
+    cluster.board.isolate(node(2));
+    tokio::time::sleep(3 * SECOND).await;
     let leader = cluster.leader().await;
     leader.push("a").await.unwrap();
     let asked = || leader.member.status().counts.lease_rounds;
@@ -204,6 +270,77 @@ async fn a_weak_read_whose_lease_ended_goes_on_as_a_linearizable_one() {
     assert_eq!(again.level, ReadLevel::Linearizable);
     assert!(again.at > permit.at);
     assert!(old.machine.lines().contains(&"b".to_owned()));
+}
+
+/// Rule 42: a leadership takes its lease along when it is handed over: the next leader waits for nobody's promise.
+#[tokio::test(start_paused = true)]
+async fn no_lease_outlives_a_leadership_that_is_handed_over() {
+    let cluster = Cluster::form(3, Style::Late).await;
+    let old = cluster.leader().await;
+    old.push("a").await.unwrap();
+    cluster.agreed(1).await;
+    let way = Duration::from_millis(20);
+    cluster.board.set_latency(way);
+    let next = cluster.nodes.iter().find(|node| node.id != old.id).unwrap();
+    tokio::time::sleep(SECOND).await;
+    let permit = weak(old).await;
+    let since = tokio::time::Instant::now();
+    let hand_over = old.member.transfer(Some(next.id), SECOND);
+    let meanwhile = async {
+        // What hands over is on its way; nobody's request for a vote is, and nothing else tells it that it leads no more.
+        tokio::time::sleep(way / 2).await;
+        cluster.board.isolate(old.id);
+        while next.push("b").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let lease = Duration::from_millis(Settings::default().election_timeout_max_ms);
+        assert!(since.elapsed() < lease / 2, "{:?}", since.elapsed());
+        let late = tokio::time::timeout(way, old.member.recheck(&permit)).await;
+        assert!(late.is_err(), "nobody confirms what it saw: {late:?}");
+        let new = old.member.permit(ReadLevel::Weak, within(way)).await;
+        assert!(new.is_err(), "{new:?}");
+    };
+    let (_, ()) = tokio::join!(hand_over, meanwhile);
+}
+
+/// Rule 42: what this leader has committed may be shown elsewhere before it is applied here, and a read that comes then shows it too.
+#[tokio::test(start_paused = true)]
+async fn a_weak_read_waits_for_what_others_may_show() {
+    let cluster = Cluster::form(3, Style::Late).await;
+    let leader = cluster.leader().await;
+    cluster.agreed(0).await;
+    leader.machine.lines_max.store(0, Ordering::Release);
+    let follower = cluster.nodes.iter().find(|node| node.id != leader.id);
+    let follower = follower.unwrap();
+    let written = async {
+        // One after the other, so that the second isn't handed to the apply worker with the first.
+        let second = async {
+            until("the first is shown", || follower.machine.lines() == ["a"]).await;
+            leader.push("b").await
+        };
+        tokio::join!(leader.push("a"), second)
+    };
+    let read = async {
+        let shown = |lines: usize| move |node: &Node| node.machine.lines().len() == lines;
+        until("both are shown", || shown(2)(follower)).await;
+        let read = leader.member.permit(ReadLevel::Weak, within(60 * SECOND));
+        let mut read = std::pin::pin!(read);
+        let early = tokio::time::timeout(SECOND, &mut read).await;
+        assert!(early.is_err(), "{early:?}");
+        leader.machine.lines_max.store(1, Ordering::Release);
+        until("the first is applied", || shown(1)(leader)).await;
+        let early = tokio::time::timeout(SECOND, &mut read).await;
+        assert!(early.is_err(), "{early:?}");
+        leader.machine.lines_max.store(u64::MAX, Ordering::Release);
+        let permit = read.await.unwrap();
+        assert!(shown(2)(leader));
+        assert_eq!(leader.member.recheck(&permit).await, Ok(None));
+    };
+    let ((first, second), ()) = tokio::join!(written, read);
+    assert_eq!(
+        (first.unwrap().reply, second.unwrap().reply),
+        ("1".to_owned(), "2".to_owned())
+    );
 }
 
 /// Rule 42: cut off, nobody can say whether the rows still hold, so they don't leave.
