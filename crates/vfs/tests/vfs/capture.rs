@@ -1,7 +1,7 @@
 //! What becomes a version: whole pages, all of them, and the size.
 
 use crate::bed::{Bed, error_of, one, run, sound};
-use sqlrep_disk::RealDisk;
+use sqlrep_disk::{RealDisk, SimulatedDisk};
 use sqlrep_env::Env;
 use sqlrep_store::{Change, Image, Options, PageCount, PageNumber, PageSize, Progress, Store};
 use sqlrep_vfs::{Connection, Kind, PAGE_ONE_VERSION};
@@ -263,6 +263,7 @@ fn a_database_grows_over_the_lock_page() {
     };
     let bed = Bed {
         env: Env::inline(7),
+        disk: SimulatedDisk::new(7),
         store: open(),
     };
     let lock_page = bed.store.page_size().lock_page();
@@ -288,6 +289,7 @@ fn a_database_grows_over_the_lock_page() {
 
     let again = Bed {
         env: Env::inline(8),
+        disk: SimulatedDisk::new(8),
         store: open(),
     };
     assert_eq!(again.store.committed().position, end.position);

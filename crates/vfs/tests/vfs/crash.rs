@@ -48,7 +48,10 @@ impl History {
                 Err(error) => panic!("making the schema needs no disk: {error}"),
             };
             let ended = runner.run(&self.script, |_| {});
-            assert!(ended.is_err() && bed.disk.is_dead(), "call {nth} wasn't reached");
+            assert!(
+                ended.is_err() && bed.disk.is_dead(),
+                "call {nth} wasn't reached"
+            );
             runner.durable
         };
         let last = bed.store.committed().position;
@@ -57,14 +60,14 @@ impl History {
 
         let disk = self.crash_in_recovery(disk, dice);
         let again = disk.1;
-        let bed = Bed::reopen(disk.0, Env::inline(nth), self.page_bytes).unwrap();
+        let bed = Bed::on(disk.0, Env::inline(nth), self.page_bytes, Limits::Roomy).unwrap();
         self.check(&bed, durable, last);
         again
     }
 
     fn crash_in_recovery(&self, disk: SimulatedDisk, dice: &Dice) -> (SimulatedDisk, bool) {
         disk.crash_at(1 + dice.below(40));
-        let opened = Bed::reopen(disk.clone(), Env::inline(1), self.page_bytes);
+        let opened = Bed::on(disk.clone(), Env::inline(1), self.page_bytes, Limits::Roomy);
         assert_eq!(opened.is_err(), disk.is_dead());
         let again = disk.is_dead();
         drop(opened);

@@ -5,8 +5,12 @@
 mod bed;
 mod capture;
 mod counters;
+mod crash;
+mod fuzz;
 mod isolation;
 mod lifetime;
 mod private;
 mod refusals;
+mod runner;
+mod script;
 mod surroundings;

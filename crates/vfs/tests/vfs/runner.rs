@@ -76,7 +76,10 @@ impl<'a> Runner<'a> {
 
     fn transaction(&mut self, transaction: &Transaction) -> Done {
         let sqlite = self.writer().sqlite();
-        let begin = format!("PRAGMA cache_size={}; BEGIN IMMEDIATE", transaction.cache_pages);
+        let begin = format!(
+            "PRAGMA cache_size={}; BEGIN IMMEDIATE",
+            transaction.cache_pages
+        );
         sqlite.execute_batch(&begin)?;
         for statement in &transaction.statements {
             self.statement(statement)?;
@@ -131,7 +134,10 @@ impl<'a> Runner<'a> {
                 if let Some(store) = self.failed() {
                     return Err(store.into());
                 }
-                assert!(matches!(refusal, Some(Refusal::TooLarge { .. })), "{error}: {refusal:?}");
+                assert!(
+                    matches!(refusal, Some(Refusal::TooLarge { .. })),
+                    "{error}: {refusal:?}"
+                );
                 assert!(writer.sqlite().is_autocommit());
                 self.counts.refusals += 1;
             }
@@ -160,7 +166,11 @@ impl<'a> Runner<'a> {
         self.writer = None;
         self.bed.store.abort();
         self.waiting.clear();
-        self.writer = Some(Connection::open(&self.bed.store, &self.bed.env, Bed::WRITER)?);
+        self.writer = Some(Connection::open(
+            &self.bed.store,
+            &self.bed.env,
+            Bed::WRITER,
+        )?);
         self.counts.aborts += 1;
         Ok(())
     }
@@ -168,7 +178,7 @@ impl<'a> Runner<'a> {
     fn checkpoint(&mut self) -> Done {
         let Some(checkpoint) = &mut self.checkpoint else {
             let newest = self.bed.store.committed().position;
-            self.checkpoint = self.bed.store.begin_checkpoint(newest)?;
+            self.checkpoint = self.bed.store.begin_checkpoint(newest);
             return Ok(());
         };
         if let Progress::Done(end) = checkpoint.step()? {

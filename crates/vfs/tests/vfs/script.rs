@@ -62,7 +62,9 @@ pub(crate) enum Step {
     Transaction(Transaction),
     Vacuum,
     /// An entry of the first `transactions` that wait.
-    Entry { transactions: usize },
+    Entry {
+        transactions: usize,
+    },
     /// What waits is dropped.
     Abort,
     /// Begins a checkpoint, or does the next step of the one under way.
@@ -155,10 +157,13 @@ fn vacuum() -> Unit {
 impl Transaction {
     /// What stays of it.
     fn unit(&self) -> Option<Unit> {
-        let sql = self.statements.iter().filter_map(|statement| match statement {
-            Statement::Plain(sql) => Some(sql.clone()),
-            Statement::Undone(_) | Statement::Fails(_) => None,
-        });
+        let sql = self
+            .statements
+            .iter()
+            .filter_map(|statement| match statement {
+                Statement::Plain(sql) => Some(sql.clone()),
+                Statement::Undone(_) | Statement::Fails(_) => None,
+            });
         matches!(self.ending, Ending::Commit).then(|| Unit {
             sql: sql.collect(),
             transactional: true,
@@ -221,13 +226,24 @@ fn sql(dice: &Dice) -> String {
         }
         8..10 => format!("DELETE FROM t WHERE id % {} = 0", 5 + dice.below(300)),
         10..12 => format!("UPDATE t SET v = substr(v || '{number}', 1, 700) WHERE id % 17 = 3"),
-        12 => format!("CREATE TABLE IF NOT EXISTS x{}(id INTEGER PRIMARY KEY, v)", number % 5),
+        12 => format!(
+            "CREATE TABLE IF NOT EXISTS x{}(id INTEGER PRIMARY KEY, v)",
+            number % 5
+        ),
         13 => format!("DROP TABLE IF EXISTS x{}", number % 5),
         14 => format!("CREATE INDEX IF NOT EXISTS i{} ON t(v, id)", number % 3),
         15 => format!("DROP INDEX IF EXISTS i{}", number % 3),
-        16 => format!("INSERT INTO words VALUES ('w{} w{} all')", number % 7, number % 11),
+        16 => format!(
+            "INSERT INTO words VALUES ('w{} w{} all')",
+            number % 7,
+            number % 11
+        ),
         17 => format!("DELETE FROM words WHERE words MATCH 'w{}'", number % 11),
-        18 => format!("INSERT INTO boxes(x0, x1) VALUES ({}, {})", number % 90, number % 90 + 5),
+        18 => format!(
+            "INSERT INTO boxes(x0, x1) VALUES ({}, {})",
+            number % 90,
+            number % 90 + 5
+        ),
         19 => format!("PRAGMA user_version={number}"),
         _ => {
             let (from, to, sum) = (number % 100, dice.below(100), dice.below(5));
@@ -243,16 +259,30 @@ fn sql(dice: &Dice) -> String {
 /// connection's history has it, and a plain SQLite has another history.
 pub(crate) fn digest(sqlite: &Connection) -> u64 {
     let mut text = String::new();
-    rows(sqlite, "SELECT name, sql FROM sqlite_schema ORDER BY name", &mut text);
+    rows(
+        sqlite,
+        "SELECT name, sql FROM sqlite_schema ORDER BY name",
+        &mut text,
+    );
     rows(sqlite, "PRAGMA user_version", &mut text);
     let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'words_%' AND name NOT LIKE 'boxes_%' \
                ORDER BY name";
     let mut statement = sqlite.prepare(sql).unwrap();
-    let names = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    let names = statement
+        .query_map([], |row| row.get::<_, String>(0))
+        .unwrap();
     for name in names {
-        rows(sqlite, &format!("SELECT * FROM {} ORDER BY 1", name.unwrap()), &mut text);
+        rows(
+            sqlite,
+            &format!("SELECT * FROM {} ORDER BY 1", name.unwrap()),
+            &mut text,
+        );
     }
-    rows(sqlite, "SELECT count(*) FROM words WHERE words MATCH 'all'", &mut text);
+    rows(
+        sqlite,
+        "SELECT count(*) FROM words WHERE words MATCH 'all'",
+        &mut text,
+    );
     rows(sqlite, "SELECT count(*) FROM t WHERE v < '5'", &mut text);
     xxh3_64(text.as_bytes())
 }
