@@ -21,8 +21,8 @@ use crate::slots::Slots;
 use crate::spill::Spill;
 use crate::table::TableFile;
 use crate::{
-    Change, Checksum, Delta, EntryEnd, Finish, Image, PageCount, PageNumber, PageSize, Side,
-    StoreError, Table, Version, page_hash,
+    Checksum, Delta, EntryEnd, Finish, Image, PageCount, PageNumber, PageSize, Side, StoreError,
+    Table, Version, page_hash,
 };
 use sqlrep_disk::File;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -85,6 +85,20 @@ struct Pending {
     version: Version,
     checksum: Checksum,
     /// Those it has an image of, ascending.
+    pages: Vec<PageNumber>,
+}
+
+/// A version on its way in.
+pub(crate) struct Publication {
+    version: Version,
+    /// Size before it.
+    old_count: PageCount,
+    /// Size with it.
+    count: PageCount,
+    /// Of what was put.
+    checksum: Checksum,
+    keep: Keep,
+    /// What was put, ascending.
     pages: Vec<PageNumber>,
 }
 
@@ -245,43 +259,29 @@ impl Generation {
         self.hash(page, Version(u64::MAX))
     }
 
-    /// Makes a finished transaction the newest version; nobody but the writer sees it.
-    pub(crate) fn publish(&self, change: Change) -> Version {
-        let (version, old_count, mut checksum, keep) = {
-            let state = self.state();
-            let old_count = size_at(&state.sizes, state.newest);
-            (
-                Version(state.newest.0 + 1),
-                old_count,
-                state.checksum,
-                self.keep(&state),
-            )
-        };
-        let count = change.count;
-        let lock_page = self.page_size.lock_page();
-        let pages = self.complete(change, old_count);
-        for dropped in numbers(count.0 + 1, old_count.0).filter(|page| *page != lock_page) {
-            checksum.toggle(self.newest_hash(dropped));
+    /// Begins to make a finished transaction the newest version. Until [`end_publication`](Self::end_publication) nobody sees
+    /// what is put.
+    pub(crate) fn begin_publication(&self, count: PageCount) -> Publication {
+        let state = self.state();
+        Publication {
+            version: Version(state.newest.0 + 1),
+            old_count: size_at(&state.sizes, state.newest),
+            count,
+            checksum: state.checksum,
+            keep: self.keep(&state),
+            pages: Vec::new(),
         }
-        let changed = pages.keys().copied().collect();
-        for (page, image) in pages {
-            if old_count.contains(page) {
-                checksum.toggle(self.newest_hash(page));
-            }
-            let hash = page_hash(page, &image);
-            checksum.toggle(hash);
-            let place = Place::Memory(image);
-            self.insert(
-                page,
-                Link {
-                    version,
-                    shield: false,
-                    hash,
-                    place,
-                },
-                &keep,
-            );
-        }
+    }
+
+    /// From here on the writer sees it.
+    pub(crate) fn end_publication(&self, publication: Publication) -> Version {
+        let Publication {
+            version,
+            count,
+            checksum,
+            pages,
+            ..
+        } = publication;
         let mut state = self.state();
         state.newest = version;
         state.sizes.insert(version, count);
@@ -289,31 +289,80 @@ impl Generation {
         state.pending.push_back(Pending {
             version,
             checksum,
-            pages: changed,
+            pages,
         });
         version
     }
 
-    /// The pages of a change: those within its size, and zeros for those it grew by without writing them, or
-    /// replicas would differ in what they never wrote.
-    fn complete(&self, change: Change, old_count: PageCount) -> BTreeMap<PageNumber, Image> {
-        let Change { mut pages, count } = change;
+    /// Puts those of `pages`, which ascend, that are within the size, and zeros for those that the database grew by without writing them, or
+    /// replicas would differ in what they never wrote. `relieve` is called behind each.
+    pub(crate) fn put_all(
+        &self,
+        publication: &mut Publication,
+        pages: impl Iterator<Item = Result<(PageNumber, Image), StoreError>>,
+        mut relieve: impl FnMut() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let lock_page = self.page_size.lock_page();
-        assert!(
-            !pages.contains_key(&lock_page),
-            "the lock page is never written"
-        );
-        pages.retain(|page, _| count.contains(*page));
-        let zeros = Image::from(vec![0; self.page_size.bytes() as usize]);
-        for page in numbers(old_count.0 + 1, count.0).filter(|page| *page != lock_page) {
-            pages.entry(page).or_insert_with(|| zeros.clone());
+        let stored = |from: u32, to: u32| numbers(from, to).filter(move |page| *page != lock_page);
+        let (old_count, count) = (publication.old_count, publication.count);
+        for dropped in stored(count.0 + 1, old_count.0) {
+            publication.checksum.toggle(self.newest_hash(dropped));
         }
+        let zeros = Image::from(vec![0; self.page_size.bytes() as usize]);
+        let mut grown = stored(old_count.0 + 1, count.0).peekable();
+        for page in pages {
+            let (page, image) = page?;
+            while let Some(unwritten) = grown.next_if(|grown| *grown < page) {
+                self.put(publication, unwritten, zeros.clone());
+                relieve()?;
+            }
+            grown.next_if_eq(&page);
+            if count.contains(page) {
+                self.put(publication, page, image);
+                relieve()?;
+            }
+        }
+        for unwritten in grown {
+            self.put(publication, unwritten, zeros.clone());
+            relieve()?;
+        }
+        Ok(())
+    }
+
+    fn put(&self, publication: &mut Publication, page: PageNumber, image: Image) {
+        let lock_page = self.page_size.lock_page();
+        assert!(page != lock_page, "the lock page is never written");
         let length = self.page_size.bytes() as usize;
-        assert!(
-            pages.values().all(|image| image.len() == length),
-            "images are whole pages"
-        );
-        pages
+        assert!(image.len() == length, "images are whole pages");
+        if publication.old_count.contains(page) {
+            publication.checksum.toggle(self.newest_hash(page));
+        }
+        let hash = page_hash(page, &image);
+        publication.checksum.toggle(hash);
+        let link = Link {
+            version: publication.version,
+            shield: false,
+            hash,
+            place: Place::Memory(image),
+        };
+        self.insert(page, link, &publication.keep);
+        publication.pages.push(page);
+    }
+
+    /// Takes away what was put of a publication that failed.
+    pub(crate) fn take_back(&self, publication: &Publication) {
+        let before = Version(publication.version.0 - 1);
+        for shard in &self.shards {
+            let mut gone = Vec::new();
+            shard
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .retain(|_, chain| {
+                    gone.extend(chain.abort(before));
+                    !chain.is_empty()
+                });
+            self.drop_links(gone);
+        }
     }
 
     fn insert(&self, page: PageNumber, link: Link, keep: &Keep) {

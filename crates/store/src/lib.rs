@@ -5,6 +5,7 @@
 //!
 //! ```text
 //!  memory   versions above the base file, per page     ── spill file in tmp/ when there are too many
+//!  tmp/                          spill files, and scratch files of transactions; emptied at start
 //!  db/current                    which generation is live (two slots)
 //!  db/<generation>/main.db       the user's database, exact at the position
 //!  db/<generation>/main.position the position and everything replicated beside the pages (two slots)
@@ -45,6 +46,7 @@ mod journal;
 mod open;
 mod pins;
 mod position;
+mod scratch;
 mod slots;
 mod spill;
 mod store;
@@ -57,5 +59,6 @@ pub use ids::{Checksum, Image, PageCount, PageNumber, PageSize, Position, Versio
 pub use inspect::{Inspection, inspect};
 pub use install::{InstallEnd, Installer};
 pub use pins::PinKind;
+pub use scratch::ScratchFile;
 pub use store::{Change, Delta, Due, Finish, Options, Pin, Stats, Store};
 pub use table::{EncodeTable, Table, TableChunks};

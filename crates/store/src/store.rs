@@ -8,12 +8,16 @@ use crate::open::{generations, open, open_generation};
 use crate::pins::{PinKind, Ticket};
 use crate::{
     Checkpoint, Checksum, EntryEnd, Image, InstallEnd, Installer, PageCount, PageNumber, PageSize,
-    Position, Side, StoreError, Version,
+    Position, ScratchFile, Side, StoreError, Version,
 };
 use sqlrep_disk::Disk;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+/// While a transaction is published, room is made each time this part of the memory for versions came in; not for
+/// every page, since it looks at all of them.
+const RELIEF_STEPS: u64 = 16;
 
 /// What a store is opened on.
 #[derive(Clone)]
@@ -26,6 +30,9 @@ pub struct Options {
     pub version_bytes_max: u64,
     /// Bytes of page images in the spill file. Default 4 GiB; less ends long reads earlier.
     pub spill_bytes_max: u64,
+    /// Bytes that a connection which writes holds in memory of a transaction: changed pages, the rollback journal, and
+    /// temporary files of its statements, together. Default 32 MiB; what is more goes to scratch files.
+    pub transaction_bytes_max: u64,
     /// Bytes that a step of a checkpoint writes before it syncs, at least a page. Default 1 MiB, which is also the
     /// most; less disturbs the log less and takes longer.
     pub checkpoint_slice_bytes: usize,
@@ -40,6 +47,7 @@ impl Options {
             page_size: None,
             version_bytes_max: 128 << 20,
             spill_bytes_max: 4 << 30,
+            transaction_bytes_max: 32 << 20,
             checkpoint_slice_bytes: SLICE_BYTES_MAX,
         }
     }
@@ -116,6 +124,8 @@ pub struct Store {
     live: RwLock<Arc<Generation>>,
     current: Mutex<Current>,
     hold: AtomicBool,
+    /// Numbers the scratch files.
+    scratch_files: AtomicU64,
 }
 
 impl Store {
@@ -132,6 +142,7 @@ impl Store {
             live,
             current,
             hold: AtomicBool::new(false),
+            scratch_files: AtomicU64::new(0),
         }))
     }
 
@@ -172,12 +183,43 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The spill file's, if memory is full.
+    /// The spill file's, if memory is full. Nothing of the transaction stays then.
     pub fn publish(&self, change: Change) -> Result<Version, StoreError> {
+        self.publish_pages(change.count, change.pages.into_iter().map(Ok))
+    }
+
+    /// The same for a transaction that is larger than memory: its pages are taken one by one, in ascending order, and what
+    /// memory has no room for is spilled meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// The spill file's, or the first error of `pages`. Nothing of the transaction stays then.
+    pub fn publish_pages(
+        &self,
+        count: PageCount,
+        pages: impl Iterator<Item = Result<(PageNumber, Image), StoreError>>,
+    ) -> Result<Version, StoreError> {
         let live = self.live();
-        let version = live.publish(change);
-        self.relieve(&live)?;
-        Ok(version)
+        let page_bytes = u64::from(live.page_size.bytes());
+        let step_bytes = self.options.version_bytes_max / RELIEF_STEPS;
+        let mut put_bytes = 0;
+        let relieve = || {
+            put_bytes += page_bytes;
+            if put_bytes < step_bytes {
+                return Ok(());
+            }
+            put_bytes = 0;
+            self.relieve(&live)
+        };
+        let mut publication = live.begin_publication(count);
+        let put = live.put_all(&mut publication, pages, relieve);
+        match put.and_then(|()| self.relieve(&live)) {
+            Ok(()) => Ok(live.end_publication(publication)),
+            Err(error) => {
+                live.take_back(&publication);
+                Err(error)
+            }
+        }
     }
 
     /// Makes room in memory (safety rule 11): spill; end readers of SQL; hold proposals.
@@ -414,6 +456,22 @@ impl Store {
     #[must_use]
     pub fn version_bytes_max(&self) -> u64 {
         self.options.version_bytes_max
+    }
+
+    /// An empty file in `tmp/`, the caller's alone.
+    ///
+    /// # Errors
+    ///
+    /// The disk's.
+    pub fn scratch_file(&self) -> Result<ScratchFile, StoreError> {
+        let number = self.scratch_files.fetch_add(1, Ordering::Relaxed);
+        ScratchFile::create(self.options.disk.clone(), format!("tmp/scratch-{number}"))
+    }
+
+    /// Bytes that a connection which writes holds in memory of a transaction.
+    #[must_use]
+    pub fn transaction_bytes_max(&self) -> u64 {
+        self.options.transaction_bytes_max
     }
 
     /// Figures for operators.

@@ -145,9 +145,23 @@ impl Model {
         let count = next.count;
         next.images.retain(|number, _| *number <= count);
         change.count = PageCount(count);
+        if random.below(4) == 0 {
+            self.fail_to_publish(&change);
+        }
         self.version = self.store.publish(change)?;
         self.newest = next;
         Ok(())
+    }
+
+    /// The transaction's pages end in an error: as if it had never been.
+    fn fail_to_publish(&self, change: &Change) {
+        let before = self.store.newest();
+        let pages = change.pages.clone().into_iter().map(Ok);
+        let pages = pages.chain([Err(StoreError::PinEnded)]);
+        let failed = self.store.publish_pages(change.count, pages);
+        assert!(failed.is_err());
+        assert_eq!(self.store.newest(), before);
+        self.check_newest();
     }
 
     pub(crate) fn finish(&mut self, anchor: bool) {
