@@ -81,6 +81,7 @@ fn request_of(call: &Call<'_>, statements: Vec<Statement>, shape: Shape) -> Requ
         transaction: call.params.has("transaction"),
         shape,
         qualify_columns: shape != Shape::Execute && call.params.has("qualify_columns"),
+        replay: None,
     }
 }
 

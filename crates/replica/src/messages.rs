@@ -33,8 +33,10 @@ pub fn reply(bytes: &[u8]) -> Result<Reply, ReplicaError> {
 /// About how many bytes a request adds to a batch of them, and never fewer.
 #[must_use]
 pub fn request_bytes(request: &Request) -> usize {
-    let per_statement = 24;
-    16 + per_statement * request.statements.len() + request.size_bytes()
+    let (per_statement, per_scene) = (24, 18);
+    let replay = request.replay.as_ref();
+    let replay = replay.map_or(0, |replay| 32 + per_scene * replay.scenes.len());
+    16 + per_statement * request.statements.len() + request.size_bytes() + replay
 }
 
 /// What retries of a keyed request get: rows aren't kept, and how long a statement ran is no replicated state.

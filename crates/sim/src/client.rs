@@ -280,6 +280,7 @@ impl Client {
             transaction: true,
             shape,
             qualify_columns: false,
+            replay: None,
         };
         let wait_max = self.draw.millis(300, 6_000);
         let options = WriteOptions {

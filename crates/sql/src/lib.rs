@@ -6,6 +6,7 @@
 //!
 //! ```text
 //!  Request ─┬─ Writer::run   BEGIN, statements, COMMIT ─► versions     time, seed, step budget of the entry
+//!           ├─ Draft::run    a session's statements over a pinned version; COMMIT is a request that replays them
 //!           └─ Reader::run   one snapshot                              deadline, rows, bytes of the read
 //!                 │
 //!                 ├─ guard     the authorizer: what a statement may touch, and which pragmas
@@ -38,6 +39,7 @@ mod error;
 mod guard;
 mod pragma;
 mod reader;
+mod replay;
 mod reply;
 mod request;
 mod settings;
@@ -50,11 +52,12 @@ mod writer;
 pub use budget::Stop;
 pub use error::SqlFailure;
 pub use reader::{Cancel, InterruptHandle, READ_BYTES_MAX, READ_ROWS_MAX, ReadLimits, Reader};
+pub use replay::{Digest, Replay, ReplayScene};
 pub use reply::{Outcome, Reply, Rows, SqlError, Written};
 pub use request::{Begin, Parameter, Request, Shape, Statement};
 pub use settings::SqlSettings;
 pub use value::Value;
-pub use writer::{Counters, Scene, Writer};
+pub use writer::{Counters, Draft, Drafted, Scene, Writer};
 
 use rusqlite::ffi;
 use std::time::Duration;

@@ -12,6 +12,21 @@ pub struct Reply {
     pub outcomes: Vec<Outcome>,
 }
 
+impl Reply {
+    /// What a replay answers that gave something else than its session was shown: it was rolled back, on every node alike.
+    #[must_use]
+    pub(crate) fn conflict() -> Self {
+        let error = SqlError {
+            code: rusqlite::ffi::SQLITE_BUSY_SNAPSHOT,
+            message: "what the transaction was shown has changed since; nothing was done"
+                .to_owned(),
+        };
+        Self {
+            outcomes: vec![Outcome::Failed(error)],
+        }
+    }
+}
+
 /// What one statement gave. An error is an answer too, equal on every node (safety rule 36).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Outcome {

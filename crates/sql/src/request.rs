@@ -1,6 +1,6 @@
 //! What a client asks for.
 
-use crate::Value;
+use crate::{Replay, Value};
 use serde::{Deserialize, Serialize};
 
 /// A bound value.
@@ -31,6 +31,16 @@ impl Statement {
             parameters: Vec::new(),
         }
     }
+
+    /// Bytes of text and values.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        let parameter = |parameter: &Parameter| match parameter {
+            Parameter::Positional(value) => 16 + value.heap_bytes(),
+            Parameter::Named(name, value) => 16 + name.len() + value.heap_bytes(),
+        };
+        self.sql.len() + self.parameters.iter().map(parameter).sum::<usize>()
+    }
 }
 
 /// Which statements answer with rows.
@@ -56,6 +66,8 @@ pub struct Request {
     pub shape: Shape,
     /// Whether [`Rows::tables`](crate::Rows::tables) is wanted.
     pub qualify_columns: bool,
+    /// The COMMIT of a session's transaction: its statements ran before, and count only if they give the same again.
+    pub replay: Option<Box<Replay>>,
 }
 
 impl Request {
@@ -80,14 +92,7 @@ impl Request {
     /// Bytes of text and values, the measure of request limits.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        let parameter = |parameter: &Parameter| match parameter {
-            Parameter::Positional(value) => 16 + value.heap_bytes(),
-            Parameter::Named(name, value) => 16 + name.len() + value.heap_bytes(),
-        };
-        self.statements
-            .iter()
-            .map(|one| one.sql.len() + one.parameters.iter().map(parameter).sum::<usize>())
-            .sum()
+        self.statements.iter().map(Statement::size_bytes).sum()
     }
 }
 

@@ -9,11 +9,15 @@
 //! 2. A refused transaction leaves nothing in the store, not even a version.
 //! 3. No clock, no cache and no thread has a say in an answer.
 
+mod draft;
+mod replay;
+mod savepoints;
+
+pub use draft::{Draft, Drafted};
+
 use crate::budget::{Budget, Stop};
 use crate::drawn::{self, Marks};
-use crate::guard::{
-    Facts, Guard, SavepointStep, VERSION_FUNCTIONS, vacuum_alone, version_function,
-};
+use crate::guard::{Facts, Guard, VERSION_FUNCTIONS, vacuum_alone, version_function};
 use crate::pragma::Role;
 use crate::step::{self, Arguments, Full, Room, StepError};
 use crate::vacuum::is_vacuum;
@@ -24,6 +28,7 @@ use crate::{
 use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Batch, ffi};
+use savepoints::Savepoints;
 use serde::{Deserialize, Serialize};
 use sqlrep_env::{Clock, Env, UnixMillis};
 use sqlrep_store::{Store, Version};
@@ -80,7 +85,7 @@ struct Run {
     /// Texts of one statement whose compiled form may be kept, with what the authorizer saw.
     known: BTreeMap<String, Facts>,
     /// Savepoints of the request that are open.
-    savepoints: Vec<String>,
+    savepoints: Savepoints,
     room: Room,
     /// What `room` held when the request began.
     room_given: u64,
@@ -92,6 +97,19 @@ struct Run {
     entry_pages: u64,
     /// The budget is used up.
     spent: bool,
+    /// What the statements of a session's text did, beside their outcome.
+    marked: Marked,
+    /// Whether a statement set the first, the second of [`Counters`] since the request began.
+    set: (bool, bool),
+}
+
+/// What a text did.
+#[derive(Clone, Copy, Debug, Default)]
+struct Marked {
+    /// One of its statements could write, or moved a savepoint.
+    touched: bool,
+    /// A statement was refused for a bound or a rule that SQLite doesn't know: what it did is still there.
+    ruled: bool,
 }
 
 impl Writer {
@@ -130,6 +148,16 @@ impl Writer {
         let kind = Kind::Writer {
             normalize_version: role == Role::Writer,
         };
+        Self::open_kind(store, env, settings, (kind, role), stop)
+    }
+
+    fn open_kind(
+        store: &Arc<Store>,
+        env: &Env,
+        settings: &SqlSettings,
+        (kind, role): (Kind, Role),
+        stop: Stop,
+    ) -> Result<Self, SqlFailure> {
         let mut connection =
             Connection::open(store, env, kind).map_err(|source| SqlFailure::Connection {
                 operation: "open the connection that writes",
@@ -230,13 +258,15 @@ impl Run {
             clock: env.clock.clone(),
             settings: settings.clone(),
             known: BTreeMap::new(),
-            savepoints: Vec::new(),
+            savepoints: Savepoints::default(),
             room: Room { rows: 0, bytes: 0 },
             room_given: 0,
             entry_room: u64::MAX,
             entry_steps: u64::MAX,
             entry_pages: u64::MAX,
             spent: false,
+            marked: Marked::default(),
+            set: (false, false),
         })
     }
 
@@ -247,7 +277,7 @@ impl Run {
         scene: Scene,
         counters: &mut Counters,
     ) -> Result<Reply, SqlFailure> {
-        self.begin(connection, request, scene)?;
+        self.begin(connection, request.transaction, scene)?;
         if let Err(halt) = crate::check_count(request, self.settings.statements_max) {
             let outcomes = vec![crate::failed(halt)?];
             return Ok(Reply { outcomes });
@@ -255,6 +285,9 @@ impl Run {
         if let Err(halt) = self.check_entry(connection) {
             let outcomes = vec![crate::failed(halt)?];
             return Ok(Reply { outcomes });
+        }
+        if let Some(replay) = &request.replay {
+            return self.replay(connection, request, replay, counters);
         }
         if request.transaction {
             return self.transaction(connection, request, counters);
@@ -290,11 +323,11 @@ impl Run {
     fn begin(
         &mut self,
         connection: &Connection,
-        request: &Request,
+        transaction: bool,
         scene: Scene,
     ) -> Result<(), SqlFailure> {
         self.guard.own();
-        self.guard.begin(request.transaction);
+        self.guard.begin(transaction);
         self.roll_back(connection)
             .map_err(|error| self.local(connection, error))?;
         connection.set_time(Some(scene.now));
@@ -302,6 +335,7 @@ impl Run {
         self.budget.refill();
         self.savepoints.clear();
         self.spent = false;
+        self.set = (false, false);
         self.room_given = self.settings.reply_bytes_max.min(self.entry_room);
         self.room = Room {
             rows: u64::MAX,
@@ -350,19 +384,10 @@ impl Run {
             outcomes.extend(self.text(connection, statement, request, counters)?);
         }
         let ended = self
-            .check_savepoints()
+            .savepoints
+            .check()
             .and_then(|()| self.commit(connection));
         ended.inspect_err(|_| drop(outcomes.pop()))
-    }
-
-    fn check_savepoints(&self) -> Result<(), Halt> {
-        match self.savepoints.last() {
-            None => Ok(()),
-            Some(name) => Err(refuse(
-                ffi::SQLITE_ERROR,
-                format!("savepoint {name} is still open at the end of the request; RELEASE it"),
-            )),
-        }
     }
 
     fn commit(&self, connection: &Connection) -> Result<(), Halt> {
@@ -423,28 +448,13 @@ impl Run {
                 self.forget(connection);
             }
             last = Some(ran?);
-            self.track(facts.savepoint.as_ref());
+            self.savepoints.track(facts.savepoint.as_ref());
             keep = Some(facts).filter(|facts| count == 1 && facts.cacheable());
         }
         if let Some(facts) = keep {
             self.remember(connection, &statement.sql, facts);
         }
         Ok(last)
-    }
-
-    /// Keeps the stack of open savepoints as SQLite does: names may repeat, the newest counts, case doesn't.
-    fn track(&mut self, step: Option<&SavepointStep>) {
-        let open = &mut self.savepoints;
-        let newest = |open: &[String], name: &str| {
-            let found = open.iter().rposition(|one| one.eq_ignore_ascii_case(name));
-            found.expect("SQLite found it")
-        };
-        match step {
-            None => {}
-            Some(SavepointStep::Begin(name)) => open.push(name.clone()),
-            Some(SavepointStep::Release(name)) => open.truncate(newest(open, name)),
-            Some(SavepointStep::RollBackTo(name)) => open.truncate(newest(open, name) + 1),
-        }
     }
 
     fn remember(&mut self, connection: &Connection, sql: &str, facts: Facts) {
@@ -470,6 +480,7 @@ impl Run {
         if call.request.shape == Shape::Query && !step::reads(statement) {
             return Err(crate::would_write());
         }
+        self.marked.touched |= !step::reads(statement) || call.facts.savepoint.is_some();
         call.arguments.bind(statement)?;
         self.guard.own();
         let own_transaction = !call.request.transaction && !is_vacuum(statement, call.facts);
@@ -534,7 +545,10 @@ impl Run {
         let enough = self.budget.end(statement);
         self.guard.own();
         let rows = self.judge_end(connection, ran, enough)?;
-        self.check_bytes(call)?;
+        if let Err(halt) = self.check_bytes(call) {
+            self.marked.ruled = true;
+            return Err(halt);
+        }
         let counters = self.counted(call);
         let outcome = rows.map_or_else(|| written(counters), Outcome::Rows);
         let took = self.clock.now().since(began);
@@ -563,6 +577,7 @@ impl Run {
 
     fn spend(&mut self) -> Halt {
         self.spent = true;
+        self.marked.ruled = true;
         let max = self.settings.steps_max;
         refuse(
             ffi::SQLITE_INTERRUPT,
@@ -572,8 +587,9 @@ impl Run {
         )
     }
 
-    fn too_much(&self, full: Full) -> Halt {
+    fn too_much(&mut self, full: Full) -> Halt {
         debug_assert_eq!(full, Full::Bytes);
+        self.marked.ruled = true;
         let max = self.settings.reply_bytes_max;
         refuse(
             ffi::SQLITE_TOOBIG,
@@ -602,17 +618,20 @@ impl Run {
         self.replayed && self.marks.largest_rowid()
     }
 
-    fn counted(&self, call: &Call<'_, '_>) -> Counters {
+    fn counted(&mut self, call: &Call<'_, '_>) -> Counters {
         let connection = call.connection;
         let mut counters = *call.counters;
         if let Some(rowid) = connection.inserted_rowid() {
             counters.last_insert_id = rowid;
+            self.set.0 = true;
         } else if !self.replayed && self.marks.largest_rowid() {
             // The one rowid that can't be told from none.
             counters.last_insert_id = i64::MAX;
+            self.set.0 = true;
         }
         if call.facts.changes_rows && !call.facts.changes_schema {
             counters.rows_affected = connection.changes();
+            self.set.1 = true;
         }
         counters
     }

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use sqlrep_replica::messages::request_bytes;
-    use sqlrep_sql::{Parameter, Shape, Statement, Value};
+    use sqlrep_sql::{Parameter, Replay, ReplayScene, Shape, Statement, Value};
 
     fn batch(requests: Vec<Request>) -> Batch {
         Batch {
@@ -98,13 +98,23 @@ mod tests {
             });
         let statement = ("[ -~]{0,300}", proptest::collection::vec(parameter, 0..5))
             .prop_map(|(sql, parameters)| Statement { sql, parameters });
-        (proptest::collection::vec(statement, 0..5), any::<bool>()).prop_map(
-            |(statements, transaction)| Request {
+        let scene = (any::<u64>(), any::<u64>()).prop_map(|(stamp_unix_ms, seed)| ReplayScene {
+            stamp_unix_ms,
+            seed,
+        });
+        let replay = (proptest::collection::vec(scene, 0..5), any::<[u8; 16]>())
+            .prop_map(|(scenes, digest)| Replay { scenes, digest });
+        (
+            proptest::collection::vec(statement, 0..5),
+            any::<bool>(),
+            proptest::option::of(replay),
+        )
+            .prop_map(|(statements, transaction, replay)| Request {
                 statements,
                 transaction,
+                replay: replay.map(Box::new),
                 ..Request::default()
-            },
-        )
+            })
     }
 
     /// The seeds of a released format never change: a node replays entries that an older release wrote.
@@ -168,6 +178,13 @@ mod tests {
         requests[0].statements.push(statement);
         requests[1].transaction = true;
         requests[2].qualify_columns = true;
+        requests[2].replay = Some(Box::new(Replay {
+            scenes: vec![ReplayScene {
+                stamp_unix_ms: 5,
+                seed: 6,
+            }],
+            digest: [7; 16],
+        }));
         let batch = Batch {
             stamp_unix_ms: 1 << 40,
             seed: 251,
@@ -176,9 +193,9 @@ mod tests {
             requests: requests.into(),
         };
         let expected = b"\x01\xfd\0\0\0\0\0\x01\0\0\xfb\xfb\0\x01\x01\x07\x08\x03\
-            \x01\x01x\x05\0\0\0\x01\x03\0\x02\0\0\0\0\0\0\xf0\x3f\x01\x01n\x03\x01t\0\x04\x01\xff\0\0\0\
-            \0\x01\x01\0\
-            \0\0\x02\x01";
+            \x01\x01x\x05\0\0\0\x01\x03\0\x02\0\0\0\0\0\0\xf0\x3f\x01\x01n\x03\x01t\0\x04\x01\xff\0\0\0\0\
+            \0\x01\x01\0\0\
+            \0\0\x02\x01\x01\x01\x05\x06\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07";
         assert_eq!(batch.encode()[..], *expected);
     }
 

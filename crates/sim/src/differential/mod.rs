@@ -249,6 +249,7 @@ impl Cluster {
             transaction,
             shape: Shape::Request,
             qualify_columns: false,
+            replay: None,
         };
         let answer = Box::pin(self.node().execute(request)).await;
         answers(answer.expect("a node alone serves").reply)

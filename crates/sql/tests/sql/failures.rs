@@ -208,7 +208,7 @@ proptest! {
         bed.run("CREATE TABLE t(a); INSERT INTO t VALUES (1); CREATE VIRTUAL TABLE words USING fts5(a)");
         let mut statements: Vec<Statement> = texts.into_iter().map(Statement::text).collect();
         statements[0].parameters = vec![Parameter::Positional(Value::Null), Parameter::Named("n".to_owned(), Value::Integer(1))];
-        let request = Request { statements, transaction, shape, qualify_columns: true };
+        let request = Request { statements, transaction, shape, qualify_columns: true, replay: None };
         let mut reader = bed.reader();
         let limits = ReadLimits { rows_max: 1_000, ..ReadLimits::default() };
         prop_assert!(reader.run(&request, &limits).is_ok());

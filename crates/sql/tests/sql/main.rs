@@ -11,3 +11,4 @@ mod failures;
 mod reading;
 mod refusals;
 mod running;
+mod sessions;
