@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(ends(&["sqlrep"]), Exit::Usage);
         assert_eq!(ends(&["sqlrep", "nodes"]), Exit::Usage);
         assert_eq!(
-            ends(&["sqlrep", "node", "--data-dir=x", "--mode=page"]),
+            ends(&["sqlrep", "node", "--data-dir=x", "--mode=paper"]),
             Exit::Usage
         );
     }

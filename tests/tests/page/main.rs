@@ -34,6 +34,8 @@ mod keys;
 mod load;
 #[path = "../cluster/membership.rs"]
 mod membership;
+#[path = "../cluster/poison.rs"]
+mod poison;
 #[path = "../cluster/process.rs"]
 mod process;
 #[path = "../cluster/reads.rs"]
