@@ -1,6 +1,7 @@
 //! A running cluster, one of whose databases isn't what the others have: found out, taken out of service, repaired, back; as an
 //! operator sees it.
 
+use crate::MODE;
 use crate::cluster::Cluster;
 use crate::command::sqlrep;
 use crate::process::NodeProcess;
@@ -93,7 +94,10 @@ fn a_check_tells_that_replicas_differ_and_the_wrong_one_is_repaired() {
             .then_some(())
     });
     assert!(counted(&cluster.nodes[sick], "in_doubt") >= 1.0);
-    assert!(counted(&cluster.nodes[sick], "checksum_mismatches_total") >= 1.0);
+    // Statement mode's stop left entries behind the last reset point, whose replay compares; page mode's left none.
+    let replays = MODE == "statement";
+    let compared = counted(&cluster.nodes[sick], "checksum_mismatches_total") >= 1.0;
+    assert_eq!(compared, replays);
     cluster.nodes[1].spawn(&founding);
     until("it is out of service", || {
         let status = cluster.nodes[sick].status();
