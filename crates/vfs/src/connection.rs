@@ -6,6 +6,7 @@ use crate::error::{Refusal, VfsError};
 use crate::main_file::Role;
 use crate::reader::Reader;
 use crate::register::{MAIN_FILE, Registration};
+use crate::room::TransactionBytes;
 use crate::writer::Writer;
 use crate::{random, settings};
 use rusqlite::{InterruptHandle, OpenFlags};
@@ -194,6 +195,12 @@ impl Connection {
     #[must_use]
     pub fn take_pages_committed(&self) -> u64 {
         self.context.take_pages_committed()
+    }
+
+    /// What its transactions hold, and where.
+    #[must_use]
+    pub fn transaction_bytes(&self) -> TransactionBytes {
+        self.context.room().bytes()
     }
 
     /// Why this VFS refused the last commit, if it did. None behind an `SQLITE_FULL` means that the error was SQLite's own.

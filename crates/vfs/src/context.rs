@@ -3,6 +3,7 @@
 use crate::code::Code;
 use crate::error::Refusal;
 use crate::random::Random;
+use crate::room::Room;
 use crate::time;
 use sqlrep_env::{Clock, Env, UnixMillis};
 use sqlrep_store::{PageSize, Store, StoreError, Version};
@@ -17,6 +18,8 @@ pub(crate) struct Context {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
     random: Random,
+    /// Memory for its transactions.
+    room: Arc<Room>,
     /// None: the clock's reading.
     stamp: Mutex<Option<UnixMillis>>,
     notes: Mutex<Notes>,
@@ -45,6 +48,7 @@ impl Context {
             store: store.clone(),
             clock: env.clock.clone(),
             random: Random::new(env.entropy.clone()),
+            room: Arc::new(Room::new(store.transaction_bytes_max())),
             stamp: Mutex::new(None),
             notes: Mutex::default(),
             transaction_pages_max: AtomicU32::new(u32::MAX),
@@ -55,6 +59,10 @@ impl Context {
 
     pub(crate) fn store(&self) -> &Arc<Store> {
         &self.store
+    }
+
+    pub(crate) fn room(&self) -> &Arc<Room> {
+        &self.room
     }
 
     pub(crate) fn page_size(&self) -> PageSize {

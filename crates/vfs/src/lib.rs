@@ -1,14 +1,15 @@
 //! SQLite's VFS over the page store: connections whose database file is a version of the store.
 //!
 //! SQLite believes that it reads and writes one file. It reads pages of a pinned version, and what it writes
-//! becomes the next version when it commits. There is no journal on disk, no WAL, no shared memory, no file lock:
-//! the store has versions instead, and durability is the business of whoever finishes entries on it.
+//! becomes the next version when it commits. There is no journal that outlives its transaction, no WAL, no shared memory, no file
+//! lock: the store has versions instead, and durability is the business of whoever finishes entries on it.
 //!
 //! ```text
 //!   SQL ── rusqlite::Connection ── pager ── io_methods (file) ──┬─ reader:  Pin::read at its version
 //!                                    │                          └─ writer:  own layer, then the newest version
 //!                                    │                                       └─ COMMIT_PHASETWO ─► Store::publish
-//!                                    └── sqlite3_vfs (register): time, temporary files, nothing else
+//!                                    │                          └─ temporary: journal, sorts, VACUUM's own database
+//!                                    └── sqlite3_vfs (register): time, and what is opened
 //! ```
 //!
 //! # A transaction, as the VFS sees it
@@ -21,6 +22,10 @@
 //! | has cut the file | `FCNTL_COMMIT_PHASETWO` | the layer is published as one version |
 //! | rolls back | `xUnlock` with a layer still there | the layer is dropped whole |
 //! | has read | `xUnlock(NONE)` | the reader unpins |
+//!
+//! What it holds until then (the layer, the rollback journal, temporary files) is in memory up to
+//! [`transaction_bytes_max`](sqlrep_store::Options::transaction_bytes_max), beyond that in scratch files of the store's disk. Where something is
+//! has no say in an answer or in a byte of the database, and a scratch file that fails is a failure of this node (safety rule 36).
 //!
 //! # Who may call what
 //!
@@ -50,13 +55,16 @@ mod counters;
 mod engine;
 mod error;
 mod file;
+mod images;
 mod layer;
 mod main_file;
 mod pragma;
 mod random;
 mod reader;
 mod register;
+mod room;
 mod settings;
+mod temporary;
 mod time;
 mod writer;
 
@@ -64,6 +72,7 @@ pub use connection::{Connection, Kind};
 pub use counters::COUNTERS_TABLE;
 pub use engine::{Engine, check_engine};
 pub use error::{Refusal, VfsError};
+pub use room::TransactionBytes;
 pub use writer::PAGE_ONE_VERSION;
 
 /// The SQLite binding that this workspace uses; programs must not link a second one.

@@ -2,6 +2,7 @@
 
 use crate::code::Code;
 use crate::context::Context;
+use crate::file::OpenFile;
 use crate::reader::Reader;
 use crate::writer::Writer;
 use rusqlite::ffi;
@@ -34,14 +35,6 @@ impl MainFile {
         }
     }
 
-    pub(crate) fn context(&self) -> &Context {
-        &self.context
-    }
-
-    pub(crate) fn shared_context(&self) -> Arc<Context> {
-        self.context.clone()
-    }
-
     pub(crate) fn is_read_only(&self) -> bool {
         matches!(self.role, Role::Reader(_))
     }
@@ -57,10 +50,6 @@ impl MainFile {
         }
     }
 
-    pub(crate) fn size_bytes(&self) -> u64 {
-        u64::from(self.count().0) * self.context.page_bytes_u64()
-    }
-
     /// The page at `offset` and the offset in it.
     fn locate(&self, offset: u64) -> Option<(PageNumber, usize)> {
         let page_bytes = self.context.page_bytes_u64();
@@ -69,8 +58,38 @@ impl MainFile {
         Some((page, usize::try_from(offset % page_bytes).ok()?))
     }
 
+    /// `FCNTL_SYNC`: everything is written, the file isn't cut yet.
+    pub(crate) fn judge(&self) -> Result<(), Code> {
+        match &self.role {
+            Role::Reader(_) => Ok(()),
+            Role::Writer(writer) => writer.judge(&self.context),
+        }
+    }
+
+    /// `FCNTL_COMMIT_PHASETWO`: the file is cut, the transaction is complete.
+    pub(crate) fn commit(&mut self) -> Result<(), Code> {
+        match &mut self.role {
+            Role::Reader(_) => Ok(()),
+            Role::Writer(writer) => writer.commit(&self.context),
+        }
+    }
+}
+
+impl OpenFile for MainFile {
+    fn context(&self) -> &Context {
+        &self.context
+    }
+
+    fn shared_context(&self) -> Arc<Context> {
+        self.context.clone()
+    }
+
+    fn size_bytes(&self) -> u64 {
+        u64::from(self.count().0) * self.context.page_bytes_u64()
+    }
+
     /// Any part of one page: SQLite reads 16 bytes of page 1 to test its cache, and parts of overflow pages.
-    pub(crate) fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), Code> {
+    fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), Code> {
         let (page, within) = self.locate(offset).ok_or(Code::READ)?;
         if within + buf.len() > self.context.page_bytes() {
             return Err(Code::READ);
@@ -82,7 +101,7 @@ impl MainFile {
     }
 
     /// Whole pages only, and only under EXCLUSIVE: anything else isn't what the pager does.
-    pub(crate) fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Code> {
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Code> {
         let (page, within) = self.locate(offset).ok_or(Code::WRITE)?;
         let Role::Writer(writer) = &mut self.role else {
             return Err(Code::READ_ONLY);
@@ -91,11 +110,10 @@ impl MainFile {
         if !whole || self.lock != ffi::SQLITE_LOCK_EXCLUSIVE {
             return Err(Code::WRITE);
         }
-        writer.write(&self.context, page, bytes);
-        Ok(())
+        writer.write(&self.context, page, bytes)
     }
 
-    pub(crate) fn truncate(&mut self, size_bytes: u64) -> Result<(), Code> {
+    fn truncate(&mut self, size_bytes: u64) -> Result<(), Code> {
         let page_bytes = self.context.page_bytes_u64();
         let count = u32::try_from(size_bytes / page_bytes).map_err(|_| Code::TRUNCATE)?;
         let Role::Writer(writer) = &mut self.role else {
@@ -109,7 +127,7 @@ impl MainFile {
     }
 
     /// Takes a lock at least as strong as `level`.
-    pub(crate) fn lock(&mut self, level: c_int) -> Result<(), Code> {
+    fn lock(&mut self, level: c_int) -> Result<(), Code> {
         if level <= self.lock {
             return Ok(());
         }
@@ -130,7 +148,7 @@ impl MainFile {
     }
 
     /// Goes back to `level`, SHARED or NONE.
-    pub(crate) fn unlock(&mut self, level: c_int) {
+    fn unlock(&mut self, level: c_int) {
         if level >= self.lock {
             return;
         }
@@ -146,19 +164,7 @@ impl MainFile {
         }
     }
 
-    /// `FCNTL_SYNC`: everything is written, the file isn't cut yet.
-    pub(crate) fn judge(&self) -> Result<(), Code> {
-        match &self.role {
-            Role::Reader(_) => Ok(()),
-            Role::Writer(writer) => writer.judge(&self.context),
-        }
-    }
-
-    /// `FCNTL_COMMIT_PHASETWO`: the file is cut, the transaction is complete.
-    pub(crate) fn commit(&mut self) -> Result<(), Code> {
-        match &mut self.role {
-            Role::Reader(_) => Ok(()),
-            Role::Writer(writer) => writer.commit(&self.context),
-        }
+    fn closed(context: &Context) {
+        context.set_open(false);
     }
 }

@@ -26,7 +26,10 @@ fn rule(name: &str) -> Option<(&'static [&'static str], &'static str)> {
     let no_wal = "the database has no WAL, the replicated log is it";
     let whole_process = "it is a setting of the whole process";
     Some(match name {
-        "journal_mode" => (&["memory"], "a commit is captured in memory"),
+        "journal_mode" => (
+            &["delete", "memory"],
+            "a commit is captured from the page cache",
+        ),
         // EXCLUSIVE stops the change counter, by which caches notice a new version.
         "locking_mode" => (&["normal"], "readers and the writer never lock each other"),
         "synchronous" => (&["off", "0"], "the replicated log makes commits durable"),

@@ -1,6 +1,7 @@
 //! The `sqlite3_vfs` of one connection: registering it, and what SQLite calls on it. Unsafe code, nothing else.
 //!
-//! Ours is the main file; temporary files go to the machine's own VFS. SQLite takes the time of a statement from its
+//! Ours are the main file and, of a connection that writes, its journal and its temporary files; a reader's temporary files go to
+//! the machine's own VFS: they may be as large as the answer to any question, and have no business in the data directory. SQLite takes the time of a statement from its
 //! connection's VFS, which is why there is one for each.
 //!
 //! What all functions here rely on (SQLite's contract for `sqlite3_vfs`): `vfs` is registered by [`Registration::new`] and not
@@ -10,6 +11,7 @@ use crate::context::Context;
 use crate::error::VfsError;
 use crate::file;
 use crate::main_file::{MainFile, Role};
+use crate::temporary::TemporaryFile;
 use rusqlite::ffi;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,7 +34,8 @@ struct Shared {
     context: Arc<Context>,
     /// What the main file will be; taken when SQLite opens it, so there is one.
     role: Mutex<Option<Role>>,
-    /// The machine's VFS, for temporary files. SQLite never frees it.
+    writes: bool,
+    /// The machine's VFS, for temporary files of readers. SQLite never frees it.
     machine: *mut ffi::sqlite3_vfs,
 }
 
@@ -69,6 +72,7 @@ impl Registration {
         let name = name.into_raw();
         let shared = Box::into_raw(Box::new(Shared {
             context,
+            writes: matches!(role, Role::Writer(_)),
             role: Mutex::new(Some(role)),
             machine,
         }));
@@ -182,8 +186,12 @@ unsafe extern "C" fn x_open(
         | ffi::SQLITE_OPEN_TRANSIENT_DB
         | ffi::SQLITE_OPEN_TEMP_JOURNAL
         | ffi::SQLITE_OPEN_SUBJOURNAL;
+    if shared.writes && flags & (temporary | ffi::SQLITE_OPEN_MAIN_JOURNAL) != 0 {
+        // SAFETY: these are SQLite's arguments for a file that nobody else sees.
+        return unsafe { open_temporary(shared, file, flags, out_flags) };
+    }
     if flags & temporary == 0 {
-        // A journal or a WAL of the main file: there is none.
+        // A reader's journal, or a WAL: there is none.
         return ffi::SQLITE_CANTOPEN;
     }
     // SAFETY: SQLite's VFS objects live as long as the process.
@@ -213,7 +221,7 @@ unsafe fn open_main(
     let main = MainFile::new(shared.context.clone(), role);
     let read_only = main.is_read_only();
     // SAFETY: `szOsFile` has room for a handle, and the file isn't open.
-    unsafe { file::attach(file, main) };
+    unsafe { file::attach_main(file, main) };
     if !out_flags.is_null() {
         let access = ffi::SQLITE_OPEN_READONLY | ffi::SQLITE_OPEN_READWRITE;
         let granted = if read_only {
@@ -227,7 +235,26 @@ unsafe fn open_main(
     ffi::SQLITE_OK
 }
 
-/// There is nothing that could be deleted: journals are in memory, temporary files delete themselves.
+/// # Safety
+///
+/// As [`x_open`], for a journal or a temporary file of a connection that writes.
+unsafe fn open_temporary(
+    shared: &Shared,
+    file: *mut ffi::sqlite3_file,
+    flags: c_int,
+    out_flags: *mut c_int,
+) -> c_int {
+    let temporary = TemporaryFile::new(shared.context.clone());
+    // SAFETY: `szOsFile` has room for a handle, and the file isn't open.
+    unsafe { file::attach_temporary(file, temporary) };
+    if !out_flags.is_null() {
+        // SAFETY: it isn't null, so it can be written.
+        unsafe { out_flags.write(flags) };
+    }
+    ffi::SQLITE_OK
+}
+
+/// Nothing is left to delete: a journal went when SQLite closed it.
 ///
 /// # Safety
 ///
@@ -237,10 +264,10 @@ unsafe extern "C" fn x_delete(
     _name: *const c_char,
     _sync_dir: c_int,
 ) -> c_int {
-    ffi::SQLITE_IOERR_DELETE_NOENT
+    ffi::SQLITE_OK
 }
 
-/// No journal and no WAL exists, ever.
+/// No journal is ever hot, and no WAL exists: what a transaction left undone is dropped with its layer.
 ///
 /// # Safety
 ///

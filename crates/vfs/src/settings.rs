@@ -32,8 +32,11 @@ pub(crate) fn apply(sqlite: &Connection, context: &Context, writes: bool) -> Res
         "PRAGMA page_size={page_bytes}; PRAGMA mmap_size=0; PRAGMA cell_size_check=ON;"
     ))?;
     if writes {
-        // MEMORY, not OFF: ROLLBACK and the undoing of a failed statement need the journal.
-        sqlite.execute_batch("PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF;")?;
+        // DELETE: the journal is a temporary file of ours. Not OFF: ROLLBACK and the undoing of a failed statement need it.
+        // FILE: temporary files are ours, too.
+        sqlite.execute_batch(
+            "PRAGMA journal_mode=DELETE; PRAGMA synchronous=OFF; PRAGMA temp_store=FILE;",
+        )?;
     }
     Ok(())
 }

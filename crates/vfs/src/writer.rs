@@ -2,14 +2,16 @@
 //!
 //! A spilled cache and a commit look alike to a VFS, so nothing written reaches the store before
 //! `COMMIT_PHASETWO`, behind the cut of the file. A layer that is still there when SQLite goes back to SHARED
-//! belongs to a rollback.
+//! belongs to a rollback. What a large transaction changes is in memory up to the connection's room, beyond it in a
+//! scratch file, and goes to the store page by page.
 
 use crate::code::Code;
 use crate::context::Context;
 use crate::error::Refusal;
+use crate::images::{Images, Kept};
 use crate::layer::{Layer, Place};
 use crate::reader::read_pinned;
-use sqlrep_store::{Change, Image, PageCount, PageNumber, Pin, Version};
+use sqlrep_store::{Image, PageCount, PageNumber, Pin, StoreError, Version};
 use std::sync::Arc;
 
 /// What stands in bytes 96 to 99 of page 1 in place of SQLite's own version number, if the writer normalizes: the oldest
@@ -34,6 +36,8 @@ enum Base {
 pub(crate) struct Writer {
     base: Base,
     transaction: Option<Layer>,
+    /// Of all layers.
+    images: Images,
     normalize_version: bool,
     /// A page of zeros, shared by all that need one.
     zeros: Image,
@@ -53,6 +57,7 @@ impl Writer {
         Self {
             base,
             transaction: None,
+            images: Images::new(context.store().clone(), context.room().clone()),
             normalize_version,
             zeros: Image::from(vec![0; context.page_bytes()]),
         }
@@ -67,7 +72,9 @@ impl Writer {
 
     /// SQLite goes back to SHARED or further: what wasn't committed is gone.
     pub(crate) fn roll_back(&mut self) {
-        self.transaction = None;
+        if let Some(transaction) = self.transaction.take() {
+            transaction.release(&mut self.images);
+        }
     }
 
     /// SQLite lets go.
@@ -90,9 +97,11 @@ impl Writer {
         transaction.unwrap_or_else(|| self.base_count(context))
     }
 
-    fn layer(&mut self, context: &Context) -> &mut Layer {
+    /// The transaction's layer, begun if need be, and where its images are.
+    fn layer(&mut self, context: &Context) -> (&mut Layer, &mut Images) {
         let count = self.base_count(context);
-        self.transaction.get_or_insert_with(|| Layer::over(count))
+        let layer = self.transaction.get_or_insert_with(|| Layer::over(count));
+        (layer, &mut self.images)
     }
 
     pub(crate) fn read(
@@ -103,11 +112,27 @@ impl Writer {
         buf: &mut [u8],
     ) -> Result<(), Code> {
         match self.transaction.as_ref().map(|layer| layer.place(page)) {
-            Some(Place::Here(image)) => copy(image, offset, buf),
+            Some(Place::Here(kept)) => self.copy(context, page, kept, (offset, buf)),
             Some(Place::Zeros) => copy(&self.zeros, offset, buf),
             Some(Place::PastEnd) => past_end(buf),
             Some(Place::Below) | None => self.read_base(context, page, offset, buf),
         }
+    }
+
+    /// Copies a part of an image of a layer.
+    fn copy(
+        &self,
+        context: &Context,
+        page: PageNumber,
+        kept: &Kept,
+        (offset, buf): (usize, &mut [u8]),
+    ) -> Result<(), Code> {
+        if let Kept::Memory(image) = kept {
+            return copy(image, offset, buf);
+        }
+        let image = self.images.image(page, kept);
+        let image = image.map_err(|error| context.failed(error, Code::READ))?;
+        copy(&image, offset, buf)
     }
 
     fn read_base(
@@ -121,7 +146,7 @@ impl Writer {
             Base::Newest { .. } if page.get() > self.base_count(context).0 => return past_end(buf),
             Base::Newest { .. } => context.store().read_newest(page, offset, buf),
             Base::Private { pin, overlay } => match overlay.place(page) {
-                Place::Here(image) => return copy(image, offset, buf),
+                Place::Here(kept) => return self.copy(context, page, kept, (offset, buf)),
                 Place::Zeros => return copy(&self.zeros, offset, buf),
                 Place::PastEnd => return past_end(buf),
                 Place::Below => read_pinned(pin, page, offset, buf)?,
@@ -131,8 +156,13 @@ impl Writer {
     }
 
     /// Never refuses: whether and when a page is spilled hangs on the cache, the verdict on a transaction must not (safety
-    /// rule 36).
-    pub(crate) fn write(&mut self, context: &Context, page: PageNumber, bytes: &[u8]) {
+    /// rule 36). It fails only where this node does.
+    pub(crate) fn write(
+        &mut self,
+        context: &Context,
+        page: PageNumber,
+        bytes: &[u8],
+    ) -> Result<(), Code> {
         let image = if self.normalize_version && page.get() == 1 {
             let mut bytes = bytes.to_vec();
             bytes[VERSION_OFFSET..VERSION_OFFSET + 4]
@@ -141,11 +171,14 @@ impl Writer {
         } else {
             Image::copy_from_slice(bytes)
         };
-        self.layer(context).write(page, image);
+        let (layer, images) = self.layer(context);
+        let written = layer.write(images, page, image);
+        written.map_err(|error| context.failed(error, Code::WRITE))
     }
 
     pub(crate) fn resize(&mut self, context: &Context, count: PageCount) {
-        self.layer(context).resize(count);
+        let (layer, images) = self.layer(context);
+        layer.resize(images, count);
     }
 
     /// `FCNTL_SYNC`: the last point at which SQLite rolls back cleanly.
@@ -173,20 +206,18 @@ impl Writer {
     /// counted up the change counter in page 1, a rollback has put the old page 1 back.
     fn commits(&self, context: &Context) -> Result<bool, Code> {
         let first = PageNumber::new(1).expect("1 is not 0");
-        let Some(image) = self
-            .transaction
-            .as_ref()
-            .and_then(|layer| layer.page(first))
-        else {
+        let transaction = self.transaction.as_ref();
+        let Some(kept) = transaction.and_then(|layer| layer.page(first)) else {
             return Ok(false);
         };
-        let mut before = [0; 4];
+        let (mut before, mut after) = ([0; 4], [0; 4]);
+        self.copy(context, first, kept, (CHANGE_COUNTER_OFFSET, &mut after))?;
         match self.read_base(context, first, CHANGE_COUNTER_OFFSET, &mut before) {
             // An empty database: its first transaction.
             Ok(()) | Err(Code::SHORT_READ) => {}
             Err(code) => return Err(code),
         }
-        Ok(image[CHANGE_COUNTER_OFFSET..CHANGE_COUNTER_OFFSET + 4] != before)
+        Ok(after != before)
     }
 
     /// `FCNTL_COMMIT_PHASETWO`: the transaction is complete, the cut of the file included.
@@ -196,11 +227,14 @@ impl Writer {
             return Ok(());
         };
         match &mut self.base {
-            Base::Private { overlay, .. } => overlay.merge(transaction),
+            Base::Private { overlay, .. } => overlay.merge(&mut self.images, transaction),
             Base::Newest { held } => {
-                let lock_page = Some(context.page_size().lock_page());
-                let (pages, count) = transaction.into_changes(&self.zeros, lock_page);
-                *held = Some(publish(context, *held, Change { pages, count })?);
+                let lock_page = context.page_size().lock_page();
+                let count = transaction.count();
+                let pages = transaction.changes(&self.images, &self.zeros, lock_page);
+                let published = publish(context, *held, count, pages);
+                transaction.release(&mut self.images);
+                *held = Some((published?, count));
                 context.committed(pages_changed);
             }
         }
@@ -211,18 +245,18 @@ impl Writer {
 fn publish(
     context: &Context,
     held: Option<(Version, PageCount)>,
-    change: Change,
-) -> Result<(Version, PageCount), Code> {
-    let count = change.count;
+    count: PageCount,
+    pages: impl Iterator<Item = Result<(PageNumber, Image), StoreError>>,
+) -> Result<Version, Code> {
     let newest = context.store().newest().0;
     let began_on = held.expect("SQLite commits under a lock").0;
     if began_on != newest {
         return Err(context.refused(Refusal::Overtaken { began_on, newest }, Code::COMMIT));
     }
-    match context.store().publish(change) {
+    match context.store().publish_pages(count, pages) {
         Ok(version) => {
             context.published(version);
-            Ok((version, count))
+            Ok(version)
         }
         Err(error) => {
             let code = context.failed(error, Code::COMMIT);

@@ -17,6 +17,8 @@ pub(crate) enum Limits {
     Roomy,
     /// Hardly any for versions, in memory and in the spill file.
     Tight,
+    /// So many bytes of memory for a transaction.
+    Transaction(u64),
 }
 
 impl Limits {
@@ -27,6 +29,10 @@ impl Limits {
         };
         match self {
             Self::Roomy => options,
+            Self::Transaction(transaction_bytes_max) => Options {
+                transaction_bytes_max,
+                ..options
+            },
             Self::Tight => Options {
                 version_bytes_max: 40 * u64::from(page_bytes),
                 spill_bytes_max: 400 * u64::from(page_bytes),

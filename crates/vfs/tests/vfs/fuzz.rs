@@ -149,3 +149,27 @@ fn random_histories_are_right_when_versions_have_little_room() {
         println!("seed {seed}: {counts:?}, {ended} reads ended");
     }
 }
+
+/// Rule 26: buffer, journal, sub-journal and VACUUM's database of each transaction in scratch files, or some of them.
+#[test]
+fn random_histories_are_right_when_transactions_have_little_room() {
+    let mut total = Counts::default();
+    for (seed, page_bytes, room) in [
+        (31, 4096, 0),
+        (32, 512, 0),
+        (33, 65536, 0),
+        (34, 16384, 0),
+        (35, 4096, 70_000),
+        (36, 65536, 1_000_000),
+    ] {
+        let (counts, _) = fuzz(seed, page_bytes, Limits::Transaction(room));
+        assert!(counts.scratch_bytes > 500_000, "{counts:?}");
+        total.rollbacks += counts.rollbacks;
+        total.refusals += counts.refusals;
+        total.aborts += counts.aborts;
+        total.vacuums += counts.vacuums;
+    }
+    println!("{total:?}");
+    assert!(total.rollbacks > 20 && total.refusals > 5, "{total:?}");
+    assert!(total.aborts > 10 && total.vacuums > 5, "{total:?}");
+}

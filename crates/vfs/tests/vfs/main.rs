@@ -13,4 +13,5 @@ mod private;
 mod refusals;
 mod runner;
 mod script;
+mod spilling;
 mod surroundings;

@@ -149,7 +149,10 @@ fn pragmas_that_would_break_the_capture_are_refused_with_a_reason() {
     for connection in [writer, bed.reader()] {
         for (sql, message) in [
             ("PRAGMA journal_mode=WAL", "PRAGMA journal_mode is refused"),
-            ("PRAGMA main.journal_mode=OFF", "captured in memory"),
+            (
+                "PRAGMA main.journal_mode=OFF",
+                "captured from the page cache",
+            ),
             ("PRAGMA locking_mode=EXCLUSIVE", "never lock each other"),
             ("PRAGMA page_size=8192; VACUUM", "when the database is made"),
             ("PRAGMA synchronous=FULL", "makes commits durable"),
@@ -170,7 +173,7 @@ fn pragmas_that_would_break_the_capture_are_refused_with_a_reason() {
         assert_eq!(page_size, 4096);
     }
     let writer = bed.writer();
-    assert_eq!(one::<String>(&writer, "PRAGMA journal_mode"), "memory");
+    assert_eq!(one::<String>(&writer, "PRAGMA journal_mode"), "delete");
     assert_eq!(one::<String>(&writer, "PRAGMA locking_mode"), "normal");
     assert_eq!(one::<i64>(&writer, "PRAGMA synchronous"), 0);
     assert_eq!(one::<i64>(&writer, "PRAGMA trusted_schema"), 0);

@@ -18,6 +18,8 @@ pub(crate) struct Counts {
     pub(crate) entries: u32,
     pub(crate) checkpoints: u32,
     pub(crate) vacuums: u32,
+    /// Bytes that went to scratch files.
+    pub(crate) scratch_bytes: u64,
 }
 
 pub(crate) struct Runner<'a> {
@@ -66,6 +68,9 @@ impl<'a> Runner<'a> {
         while self.checkpoint.is_some() {
             self.checkpoint()?;
         }
+        let bytes = self.writer().transaction_bytes();
+        assert_eq!(bytes.memory, 0, "a transaction left something behind");
+        self.counts.scratch_bytes += bytes.scratch_written;
         Ok(())
     }
 
@@ -162,6 +167,7 @@ impl<'a> Runner<'a> {
     }
 
     fn abort(&mut self) -> Done {
+        self.counts.scratch_bytes += self.writer().transaction_bytes().scratch_written;
         // The writer first: its cache would survive.
         self.writer = None;
         self.bed.store.abort();
