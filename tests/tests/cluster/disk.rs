@@ -52,7 +52,7 @@ fn a_failed_write_ends_the_process_with_code_5_and_loses_nothing() {
     cluster.ready();
     let node = &mut cluster.nodes[0];
     node.must("CREATE TABLE t (id INTEGER PRIMARY KEY, x)");
-    let large = noise(300 << 10);
+    let large = noise(1, 300 << 10);
     for id in 0..5 {
         node.must(&format!("INSERT INTO t VALUES ({id}, '{large}')"));
     }

@@ -198,7 +198,7 @@ fn purge(cluster: &mut Cluster) {
     }
     until("the log is purged", || {
         // What was certainly not done, because leadership moved, is asked for again.
-        leader.execute("DELETE FROM ballast WHERE rowid % 1000 = 0");
+        leader.execute(BALLAST);
         (number("purged_index") > beyond).then_some(())
     });
 }

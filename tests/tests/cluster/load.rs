@@ -122,9 +122,9 @@ fn write(client: &Client, sql: &str, id: u64) -> Outcome {
     outcome
 }
 
-/// Text of so many bytes that no encoding of the log makes much shorter.
-pub(crate) fn noise(bytes: usize) -> String {
-    let mut word = 0x9e37_79b9_7f4a_7c15_u64;
+/// Text of so many bytes that no encoding of the log makes much shorter; another one for each seed.
+pub(crate) fn noise(seed: u64, bytes: usize) -> String {
+    let mut word = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut letter = || {
         word = word
             .wrapping_mul(6_364_136_223_846_793_005)

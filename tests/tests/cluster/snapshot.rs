@@ -26,7 +26,7 @@ fn purge_beyond(cluster: &Cluster, leader: usize, index: u64) {
     }
     until("the log is purged", || {
         // What was certainly not done, because leadership moved, is asked for again.
-        cluster.nodes[leader].execute("DELETE FROM ballast WHERE rowid % 1000 = 0");
+        cluster.nodes[leader].execute(BALLAST);
         (number(&cluster.nodes[leader], "purged_index") > index).then_some(())
     });
 }
@@ -52,16 +52,21 @@ fn a_follower_that_stands_still_holds_no_log_and_gets_a_snapshot() {
     let has = cluster.nodes[still].status()["store"]["db_applied_index"].as_u64();
     let had = cluster.nodes[still].generations();
     cluster.nodes[still].pause();
-    let insert = json!([
-        ["INSERT INTO ballast VALUES (?)", noise(RETENTION_BYTES / 4)],
-        "DELETE FROM ballast WHERE rowid % 3 = 0"
-    ]);
+    let insert = |seed: u64| {
+        let row = |place| {
+            let text = noise(seed * 4 + place, RETENTION_BYTES / 4);
+            json!(["INSERT INTO ballast VALUES (?)", text])
+        };
+        let mut all: Vec<_> = (0..4).map(row).collect();
+        all.push(json!("DELETE FROM ballast WHERE rowid % 3 = 0"));
+        json!(all)
+    };
     let mut done = BTreeSet::new();
     until("the leader purges what the follower lacks", || {
         let id = done.len() as u64;
         cluster.nodes[leader].must(&format!("INSERT INTO ledger VALUES ({id})"));
         done.insert(id);
-        let written = cluster.nodes[leader].write("/db/execute", &insert);
+        let written = cluster.nodes[leader].write("/db/execute", &insert(id));
         assert_eq!(written, Outcome::Done);
         (number(&cluster.nodes[leader], "purged_index") > has.unwrap()).then_some(())
     });
