@@ -86,7 +86,7 @@ fn raft(status: &Status) -> Value {
         "term": u64::from(status.term),
         "commit_index": log.committed.map_or(0, u64::from),
         "applied_index": index(log.applied),
-        "fsm_pending": 0,
+        "fsm_pending": log.unapplied,
         "last_log_index": index(log.last),
         "last_log_term": term(log.last),
         "last_snapshot_index": index(log.durable),

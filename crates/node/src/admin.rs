@@ -162,6 +162,8 @@ impl<M: SqlMachine> Front<M> {
         let size = |value: usize| number(u64::try_from(value).unwrap_or(u64::MAX));
         BTreeMap::from(
             [
+                ("state_machine_channel_entries", number(status.unapplied)),
+                ("state_machine_channel_max", number(status.unapplied_max)),
                 ("proposer_waiting_requests", size(status.waiting)),
                 ("proposer_in_flight_entries", size(status.in_flight)),
                 ("proposed_entries_total", number(counts.entries)),
@@ -269,6 +271,7 @@ impl<M: SqlMachine> Admin for Front<M> {
                 applied: status.applied,
                 durable: status.durable,
                 purged: status.purged,
+                unapplied: status.unapplied,
                 bytes: facts.log.stats().file_bytes,
             },
             sqlite: facts.sqlite(),

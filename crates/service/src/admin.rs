@@ -57,6 +57,8 @@ pub struct LogStatus {
     pub durable: Option<EntryId>,
     /// Last deleted entry.
     pub purged: Option<EntryId>,
+    /// Entries that are committed and that Raft hasn't handed to the database yet.
+    pub unapplied: u64,
     /// Bytes of the log's files.
     pub bytes: u64,
 }

@@ -168,6 +168,8 @@ fn metrics_name_each_series_once_and_count_what_was_asked() {
         "sqlrep_checkpoint_seconds_sum ",
         "# TYPE sqlrep_checkpoints_total counter",
         "sqlrep_checkpoint_failures_total 0",
+        "sqlrep_state_machine_channel_entries 0",
+        "sqlrep_state_machine_channel_max 65536",
         "sqlrep_checkpoint_pages_total ",
         "sqlrep_checkpoint_bytes_written_total ",
     ] {

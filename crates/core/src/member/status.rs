@@ -78,6 +78,11 @@ pub struct Status {
     pub floor: Option<LogIndex>,
     /// All members.
     pub members: BTreeMap<NodeId, MemberStatus>,
+    /// Entries that are committed and that Raft hasn't handed to the state yet. They wait in its channel to the state, one or
+    /// more in each place: so many of its places are taken at most (safety rule 21). Openraft tells no more of it.
+    pub unapplied: u64,
+    /// Places of that channel.
+    pub unapplied_max: u64,
     /// Requests that wait for the proposer.
     pub waiting: usize,
     /// Entries proposed here without a verdict.
@@ -104,6 +109,7 @@ impl<M: StateMachine> Member<M> {
         let standing = Standing::of(&self.inner.raft);
         let log = shared.log.state();
         let (committed, failed) = self.progress();
+        let applied = *shared.applied.borrow();
         Status {
             node: shared.node,
             directory: shared.directory,
@@ -114,12 +120,14 @@ impl<M: StateMachine> Member<M> {
             leader: standing.leader,
             last: log.last,
             committed,
-            applied: *shared.applied.borrow(),
+            applied,
             durable: shared.machine.durable().id,
             log_durable: shared.log.durable(),
             purged: log.purged,
             floor: shared.retention.floor(),
             members: self.members(),
+            unapplied: self.unapplied(committed, applied),
+            unapplied_max: shared.settings.state_machine_channel_size,
             waiting: self.inner.queue.len(),
             in_flight: *shared.in_flight.count().borrow(),
             contact: shared.contact.age(),
@@ -149,6 +157,13 @@ impl<M: StateMachine> Member<M> {
         let committed = metrics.local_committed.as_ref().map(entry_id);
         let failed = metrics.running_state.as_ref().err();
         (committed, failed.map(ToString::to_string))
+    }
+
+    /// How many entries are behind those that were handed over since the start, and those that were applied before.
+    fn unapplied(&self, committed: Option<EntryId>, applied: Option<EntryId>) -> u64 {
+        let next = |id: Option<EntryId>| id.map_or(0, |id| id.index.next().0);
+        let handed = self.inner.shared.handed.load(Ordering::SeqCst);
+        next(committed).saturating_sub(handed.max(next(applied)))
     }
 
     /// The members that Raft works with, committed or not.

@@ -146,3 +146,29 @@ async fn a_member_that_was_stopped_has_not_failed() {
     let waiting = tokio::time::timeout(60 * SECOND, member.failed()).await;
     assert!(waiting.is_err());
 }
+
+/// Rule 21: how full Raft's channel to the state is can be seen: it fills while an entry can't be applied, and empties behind it.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_state_that_is_stuck_is_told() {
+    let cluster = Cluster::form(3, Style::Late).await;
+    let leader = cluster.leader().await;
+    leader.push("0").await.unwrap();
+    cluster.agreed(1).await;
+    let stuck = cluster
+        .nodes
+        .iter()
+        .find(|node| node.id != leader.id)
+        .unwrap();
+    assert_eq!(stuck.member.status().unapplied, 0);
+    assert_eq!(stuck.member.status().unapplied_max, 65_536);
+    *stuck.machine.failing.lock().unwrap() = Some((u64::MAX, Retry::Safe));
+    for n in 1..20 {
+        leader.push(&n.to_string()).await.unwrap();
+    }
+    // The first of them is at work; the others wait behind it.
+    until("they wait", || stuck.member.status().unapplied == 18).await;
+    assert_eq!(leader.member.status().unapplied, 0);
+    *stuck.machine.failing.lock().unwrap() = None;
+    until("they are applied", || stuck.machine.lines().len() == 20).await;
+    assert_eq!(stuck.member.status().unapplied, 0);
+}

@@ -214,6 +214,7 @@ fn status() -> Status {
             applied: entry(11),
             durable: entry(7),
             purged: None,
+            unapplied: 3,
             bytes: 4096,
         },
         sqlite: SqliteStatus {

@@ -375,6 +375,7 @@ async fn status_has_what_clients_read() {
     assert_eq!(whole["store"]["raft"]["voter"], true);
     assert_eq!(whole["store"]["raft"]["num_peers"], 1);
     assert_eq!(whole["store"]["raft"]["commit_index"], 11);
+    assert_eq!(whole["store"]["raft"]["fsm_pending"], 3);
     assert_eq!(whole["store"]["db_applied_index"], 11);
     assert_eq!(whole["store"]["fsm_index"], 11);
     assert_eq!(
