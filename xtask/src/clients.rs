@@ -4,8 +4,8 @@
 //!   build sqlrep ─► sqlrep cluster ─► install a client aside ─► its story in tests/clients ─► Ctrl-C
 //! ```
 //!
-//! Nothing is installed outside a temporary folder that goes at the end. Python and its client have to be there; rqlite-js
-//! is left out, and says so, where the machine has no npm.
+//! Nothing is installed outside a temporary folder that goes at the end. python3 and npm have to be there; what is missing is
+//! named with what brings it.
 
 use crate::tree::Tree;
 use std::ffi::OsStr;
@@ -46,10 +46,7 @@ fn stories(root: &Path) -> Outcome<()> {
     let story = |name: &str| root.join("tests/clients").join(name);
     let script = story("pyrqlite_story.py");
     python.run(&script, &cluster.addresses)?;
-    match javascript {
-        Some(javascript) => javascript.run(&story("rqlite_js_story.cjs"), &cluster.addresses)?,
-        None => println!("  rqlite-js: left out, there is no npm here"),
-    }
+    javascript.run(&story("rqlite_js_story.cjs"), &cluster.addresses)?;
     cluster.stop()
 }
 
@@ -133,22 +130,19 @@ fn pyrqlite(folder: &Path) -> Outcome<Interpreter> {
     })
 }
 
-/// Installs rqlite-js aside; none without npm.
-fn rqlite_js(folder: &Path) -> Outcome<Option<Interpreter>> {
-    if Command::new("npm").arg("--version").output().is_err() {
-        return Ok(None);
-    }
+/// Installs rqlite-js aside.
+fn rqlite_js(folder: &Path) -> Outcome<Interpreter> {
     let aside = folder.join("javascript");
     let mut npm = Command::new("npm");
     npm.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"]);
-    done(
-        &format!("npm install {RQLITE_JS}"),
-        npm.arg(&aside).args([RQLITE_JS, BABEL]),
-    )?;
-    Ok(Some(Interpreter {
+    let what = format!("npm install {RQLITE_JS}");
+    done(&what, npm.arg(&aside).args([RQLITE_JS, BABEL])).map_err(|problem| {
+        format!("{problem}; it takes npm with node (Debian: apt-get install npm) and a way to npm's registry")
+    })?;
+    Ok(Interpreter {
         program: "node".into(),
         packages: Some(("NODE_PATH", aside.join("node_modules"))),
-    }))
+    })
 }
 
 /// `sqlrep cluster`, ready.
