@@ -1,6 +1,6 @@
 //! The seams are real: whole nodes, SQLite inside, in one process on one thread. Disks, network, clock, randomness and
 //! threads are simulated; the code between them is the product's. Equal traces from one seed, a slow disk, databases that
-//! differ, pages that rot, processes that die at any call of the disk.
+//! differ, pages that rot, full disks, processes that die at any call of the disk.
 #![allow(
     clippy::unwrap_used,
     reason = "a test says what went wrong by panicking"
@@ -8,6 +8,7 @@
 
 mod crash;
 mod divergence;
+mod full;
 mod slow;
 mod traces;
 mod world;
