@@ -1,7 +1,10 @@
 //! What each read level promises, on each node.
 
 use crate::cluster::Cluster;
+use crate::waiting::until;
 use serde_json::json;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 #[test]
 fn every_level_works_on_every_node() {
@@ -59,4 +62,49 @@ fn a_lone_survivor_serves_level_none_and_refuses_the_rest() {
         status == 503 || !answer["error"].is_null(),
         "{status} {answer}"
     );
+}
+
+/// Asks for `x` at level weak and leaves the answer to be read later: the system takes the request in for a frozen process.
+fn asked(http: &str) -> TcpStream {
+    let body = json!(["SELECT x FROM t"]).to_string();
+    let mut stream = TcpStream::connect(http).unwrap();
+    let length = body.len();
+    let head = "POST /db/query?level=weak&timeout=5s HTTP/1.1\r\nHost: n\r\nConnection: close";
+    let whole = format!("{head}\r\nContent-Length: {length}\r\n\r\n{body}");
+    stream.write_all(whole.as_bytes()).unwrap();
+    stream
+}
+
+/// Rule 42: a leader that was frozen finds its figures as they were. What it was asked after another one had taken over, it
+/// doesn't answer from them.
+#[test]
+fn a_leader_that_was_frozen_shows_nothing_old() {
+    let mut cluster = Cluster::start(3);
+    cluster.nodes[0].must("CREATE TABLE t (x)");
+    cluster.nodes[0].must("INSERT INTO t VALUES (0)");
+    for round in 1..=3 {
+        let leader = cluster.leader();
+        let (frozen, other) = (&cluster.nodes[leader], &cluster.nodes[(leader + 1) % 3]);
+        let before = frozen.rows("SELECT x FROM t", "weak").unwrap();
+        assert_eq!(before, json!([[round - 1]]));
+        frozen.pause();
+        let write = format!("UPDATE t SET x = {round}");
+        until("another one leads", || {
+            let (_, answer) = other.post("/db/execute", &json!([write])).ok()?;
+            (answer["results"][0]["rows_affected"] == json!(1)).then_some(())
+        });
+        let asked: Vec<TcpStream> = (0..32).map(|_| asked(&frozen.http)).collect();
+        frozen.resume();
+        for mut stream in asked {
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            let shown = format!("\"values\":[[{round}]]");
+            let refused = !answer.contains("\"values\"");
+            assert!(
+                refused || answer.contains(&shown),
+                "round {round}: {answer}"
+            );
+        }
+        cluster.ready();
+    }
 }
