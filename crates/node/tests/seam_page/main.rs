@@ -8,6 +8,8 @@
 mod crash;
 #[path = "../seam/divergence.rs"]
 mod divergence;
+#[path = "../seam/full.rs"]
+mod full;
 #[path = "../seam/slow.rs"]
 mod slow;
 #[path = "../seam/traces.rs"]
