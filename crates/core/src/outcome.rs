@@ -67,6 +67,12 @@ pub enum WriteError {
         /// For the client.
         what: String,
     },
+    /// Not proposed: the leader couldn't execute it, for a reason of its own; says why.
+    #[error("not done: the leader couldn't execute it: {what}")]
+    Failed {
+        /// For the client.
+        what: String,
+    },
 }
 
 impl WriteError {
@@ -80,7 +86,8 @@ impl WriteError {
             | Self::Expired { .. }
             | Self::DiskFull
             | Self::Conflict
-            | Self::Stopped => Retry::Safe,
+            | Self::Stopped
+            | Self::Failed { .. } => Retry::Safe,
             Self::KeyExpired | Self::Unknown { .. } => Retry::Ambiguous,
             Self::TooLarge { .. }
             | Self::KeyReused

@@ -27,6 +27,7 @@ use crate::{
 };
 use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::functions::FunctionFlags;
+use rusqlite::hooks::Action;
 use rusqlite::{Batch, ffi};
 use savepoints::Savepoints;
 use serde::{Deserialize, Serialize};
@@ -248,7 +249,12 @@ impl Run {
         let budget = Budget::install(sqlite, settings.steps_max, stop)?;
         let marks = Arc::new(Marks::default());
         let own = marks.clone();
-        sqlite.update_hook(Some(move |_, _: &str, _: &str, rowid| own.note(rowid)))?;
+        sqlite.update_hook(Some(move |action, _: &str, _: &str, rowid| {
+            // Where only one node executes, all that hangs on it is the last insert id.
+            if replayed || action == Action::SQLITE_INSERT {
+                own.note(rowid);
+            }
+        }))?;
         guard.install(sqlite)?;
         Ok(Self {
             replayed,

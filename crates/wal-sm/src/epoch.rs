@@ -12,7 +12,7 @@
 //! Invariant: versions since the last seal are this epoch's requests and nothing else.
 
 use crate::body::Body;
-use crate::page_set::encode_parts;
+use crate::page_set::{encode_part, parts};
 use crate::side::Side;
 use crate::state::{Sealed, State};
 use crate::{Head, NewPage, Old, PageModeError, Tail};
@@ -23,7 +23,6 @@ use sqlrep_replica::messages::kept_reply;
 use sqlrep_replica::{Replica, Stamp, stamp};
 use sqlrep_sql::{Counters, Reply, Request, Scene, SqlFailure, SqlSettings, Stop, Writer};
 use sqlrep_store::{Delta, PageNumber, Version};
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The state of a machine, shared with the epoch that lives.
@@ -162,6 +161,12 @@ impl PageEpoch {
             return Step::Refused(error);
         }
         match self.execute(request) {
+            // An interrupt may look like an error of the statement's.
+            Ok(_) if self.stop.is_stopped() => {
+                self.writer = None;
+                self.ended = Some(EpochEnd::Interrupted);
+                Step::Refused(WriteError::NotDone)
+            }
             Ok((reply, changed)) if changed || keyed => {
                 self.taken = true;
                 let key_reply = kept_reply(&reply);
@@ -169,8 +174,12 @@ impl PageEpoch {
             }
             Ok((reply, _)) => Step::Answered(reply),
             Err(failure) => {
+                let what = failure.to_string();
                 self.fail(failure.into());
-                Step::Refused(WriteError::NotDone)
+                Step::Refused(match self.ended {
+                    Some(EpochEnd::Failed(_)) => WriteError::Failed { what },
+                    _ => WriteError::NotDone,
+                })
             }
         }
     }
@@ -205,20 +214,22 @@ impl PageEpoch {
             post: delta.post,
             count: delta.count,
         };
-        let parts = encode_parts(
-            &head,
-            &self.changed(&delta)?,
-            self.lead.part_image_bytes_max,
-        );
-        let body = |part| {
+        let parts = parts(&delta.pages, head.page_size, self.lead.part_image_bytes_max);
+        let mut bodies = Vec::with_capacity(parts.len());
+        for (part, pages) in parts {
+            if self.stop.is_stopped() {
+                self.ended = Some(EpochEnd::Interrupted);
+                return Ok(Vec::new());
+            }
+            let changed = self.changed(&delta, pages)?;
+            let pages: Vec<_> = changed.iter().map(|(page, new)| (*page, new)).collect();
             let body = Body {
                 stamp: self.last_stamp,
                 counters: self.counters,
-                part,
+                part: encode_part(&head, part, &pages),
             };
-            body.encode()
-        };
-        let bodies = parts.into_iter().map(body).collect();
+            bodies.push(body.encode());
+        }
         lock(&self.state).sealed(Sealed {
             tail,
             version: delta.version,
@@ -229,18 +240,22 @@ impl PageEpoch {
         Ok(bodies)
     }
 
-    /// The changed pages with what they were behind the last set.
-    fn changed(&self, delta: &Delta) -> Result<BTreeMap<PageNumber, NewPage>, PageModeError> {
+    /// Some of the changed pages, with what they were behind the last set.
+    fn changed(
+        &self,
+        delta: &Delta,
+        pages: &[PageNumber],
+    ) -> Result<Vec<(PageNumber, NewPage)>, PageModeError> {
         let store = self.lead.replica.store();
-        let mut changed = BTreeMap::new();
-        for &page in &delta.pages {
+        let mut changed = Vec::with_capacity(pages.len());
+        for &page in pages {
             let new = store.image_at(page, delta.version)?;
             let old = if delta.base_count.contains(page) {
                 Old::Image(store.image_at(page, self.version)?)
             } else {
                 Old::Zeros
             };
-            changed.insert(page, NewPage { old, new });
+            changed.push((page, NewPage { old, new }));
         }
         Ok(changed)
     }

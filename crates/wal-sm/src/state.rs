@@ -15,6 +15,7 @@
 //! from `finish` on: the same entry may be prepared again.
 
 use crate::body::Body;
+use crate::error::malformed;
 use crate::side::Side;
 use crate::source::Before;
 use crate::{Applying, Ended, Head, PageModeError, PageSet, Part, Tail};
@@ -122,8 +123,8 @@ impl State {
     /// verdicts: the rest of them never comes.
     pub(crate) fn lead(&mut self) -> (Side, Version) {
         assert!(self.speculation.is_none(), "one epoch lives at a time");
-        assert!(self.prepared.is_none(), "an epoch begins between entries");
-        self.discard();
+        (self.prepared, self.staged) = (None, None);
+        self.store().abort();
         self.speculation = Some(VecDeque::new());
         (self.side, self.store().committed().version)
     }
@@ -227,10 +228,11 @@ impl State {
                 took: *took,
             },
             None => {
-                assert!(
-                    self.speculation.is_none(),
-                    "a set of another epoch is applied when none lives"
-                );
+                if self.speculation.is_some() {
+                    return Err(malformed(
+                        "a set of another epoch than the one that lives here",
+                    ));
+                }
                 let set = PageSet::decode(&body.part)?;
                 let applying = Applying::begin(&set, &Before::of(self.store()))?;
                 Pages::Copied {
@@ -336,7 +338,7 @@ impl State {
     /// another one than that of the parts that came: the rest of them will be refused.
     pub(crate) fn finish(&mut self, end: EntryEnd) -> Result<(), PageModeError> {
         let term = end.id.map(|id| id.term);
-        let index = end.id.map(|id| id.index);
+        let (index, before) = (end.id.map(|id| id.index), self.replica.applied().id);
         let over = |staged: &Staged| term.is_some_and(|term| staged.head.tail.term < term);
         let (version, side, stays, took) = match &self.prepared {
             None => {
@@ -366,22 +368,28 @@ impl State {
             Some(Verdict::Part(staged)) => self.staged = Some(staged),
             Some(Verdict::Set { own, differs, .. }) => {
                 self.staged = None;
-                self.ended(own, differs, index);
+                self.ended(own, differs, (before.map(|id| id.index), index));
             }
         }
         Ok(())
     }
 
     /// A set is complete.
-    fn ended(&mut self, own: bool, differs: Option<PageModeError>, index: Option<LogIndex>) {
+    fn ended(
+        &mut self,
+        own: bool,
+        differs: Option<PageModeError>,
+        (before, after): (Option<LogIndex>, Option<LogIndex>),
+    ) {
         if let (true, Some(sets)) = (own, &mut self.speculation) {
             sets.pop_front();
         }
-        let Some(index) = index else { return };
-        if let Some(
-            PageModeError::Base { ours, recorded } | PageModeError::Post { ours, recorded },
-        ) = differs
-        {
+        let told = match differs {
+            Some(PageModeError::Base { ours, recorded }) => before.map(|at| (at, ours, recorded)),
+            Some(PageModeError::Post { ours, recorded }) => after.map(|at| (at, ours, recorded)),
+            _ => None,
+        };
+        if let Some((index, ours, recorded)) = told {
             self.mismatches += 1;
             self.mismatch = Some(Mismatch {
                 index,
@@ -395,10 +403,9 @@ impl State {
     pub(crate) fn install(&mut self, sink: Sink) -> Result<(), PageModeError> {
         assert!(self.speculation.is_none(), "no epoch lives");
         let side = Side::decode(sink.mode_side())?;
-        self.prepared = None;
-        self.staged = None;
-        self.store().abort();
+        // The versions of a set under way go with the database that they stand in.
         self.replica.install(sink)?;
+        (self.prepared, self.staged) = (None, None);
         self.side = side;
         Ok(())
     }

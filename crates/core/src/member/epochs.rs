@@ -9,6 +9,7 @@
 //! Invariant 1: at most one epoch lives, and it is dropped on the writer worker.
 //! Invariant 2: while an entry of a term is applied, no epoch of another term lives or begins (safety rule
 //! 24): `keep_only` bars them first, and returns when the last one is dropped.
+//! Invariant 3: none lives on a state that isn't trusted, and none begins in a term in which it wasn't.
 
 use crate::answered::{NoAnswer, answered};
 use crate::{Epoch, EpochEnd, EpochId, Interrupt, StateMachine, Term};
@@ -30,6 +31,10 @@ struct Gate {
     /// Term whose entries are being applied; an epoch of another one doesn't begin. None: none begins.
     applying: Option<Term>,
     live: Option<Live>,
+    /// Whether this node's state isn't trusted: nothing is executed on it.
+    shut: bool,
+    /// The newest term in which it was: what was under way in it may be undecided, so none begins in it again.
+    shut_in: Option<Term>,
 }
 
 struct Live {
@@ -67,6 +72,8 @@ impl<M: StateMachine> Epochs<M> {
         let gate = Gate {
             applying: None,
             live: None,
+            shut: false,
+            shut_in: None,
         };
         Self {
             machine,
@@ -139,6 +146,23 @@ impl<M: StateMachine> Epochs<M> {
         self.end_if(|_| true).await;
     }
 
+    /// Ends whatever lives, without waiting for it, and lets none begin until [`reopen`](Self::reopen): this node's state isn't
+    /// trusted (invariant 3).
+    pub(crate) fn shut(&self) {
+        {
+            let mut gate = lock(&self.gate);
+            gate.shut = true;
+            let live = gate.live.as_ref().map(|live| live.id.term);
+            gate.shut_in = gate.shut_in.max(gate.applying).max(live);
+        }
+        self.mark_and_queue(&|_| true);
+    }
+
+    /// The state is another one, and trusted.
+    pub(crate) fn reopen(&self) {
+        lock(&self.gate).shut = false;
+    }
+
     /// Called before entries of `term` are applied (invariant 2).
     pub(crate) async fn keep_only(&self, term: Term) {
         {
@@ -153,8 +177,18 @@ impl<M: StateMachine> Epochs<M> {
 
     async fn end_if(&self, wanted: impl Fn(EpochId) -> bool) {
         let mut alive = self.alive.subscribe();
-        match mark(&self.gate, &wanted) {
-            Marked::Nothing => return,
+        if !self.mark_and_queue(&wanted) {
+            return;
+        }
+        let ended = |now: &Option<EpochId>| now.is_none_or(|id| !wanted(id));
+        // The sender is a field of `self`, so this can't end early.
+        alive.wait_for(ended).await.ok();
+    }
+
+    /// Whether one lives that is wanted; its end is queued.
+    fn mark_and_queue(&self, wanted: &impl Fn(EpochId) -> bool) -> bool {
+        match mark(&self.gate, wanted) {
+            Marked::Nothing => return false,
             Marked::Already => {}
             Marked::Now(interrupt) => {
                 if let Some(interrupt) = interrupt {
@@ -163,9 +197,7 @@ impl<M: StateMachine> Epochs<M> {
                 self.queue_end();
             }
         }
-        let ended = |now: &Option<EpochId>| now.is_none_or(|id| !wanted(id));
-        // The sender is a field of `self`, so this can't end early.
-        alive.wait_for(ended).await.ok();
+        true
     }
 
     fn queue_end(&self) {
@@ -190,7 +222,8 @@ fn queued(sent: Result<(), QueueFull>) {
 /// Registers the epoch, unless it may not begin.
 fn open(gate: &Mutex<Gate>, id: EpochId) -> bool {
     let mut gate = lock(gate);
-    let free = gate.live.is_none() && gate.applying == Some(id.term);
+    let decided = gate.shut_in.is_none_or(|shut| shut < id.term);
+    let free = gate.live.is_none() && gate.applying == Some(id.term) && !gate.shut && decided;
     if free {
         gate.live = Some(Live {
             id,

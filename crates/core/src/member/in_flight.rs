@@ -94,10 +94,27 @@ struct Held<Q, R> {
     dependents: Vec<oneshot::Sender<bool>>,
 }
 
+/// What a reply without an entry was computed on.
+#[derive(Debug)]
+pub(crate) enum Base {
+    /// Nothing that is still open.
+    Done,
+    /// A command of this epoch wasn't done, and what came after it stood on it.
+    Undone,
+    /// Told whether it was done.
+    Open(oneshot::Receiver<bool>),
+}
+
+struct Table<Q, R> {
+    batches: BTreeMap<u64, Held<Q, R>>,
+    /// Whether a command of this epoch wasn't done.
+    undone: bool,
+}
+
 /// The table.
 pub(crate) struct InFlight<Q, R> {
     origin: Origin,
-    batches: Mutex<BTreeMap<u64, Held<Q, R>>>,
+    table: Mutex<Table<Q, R>>,
     /// Commands without a verdict.
     count: watch::Sender<usize>,
 }
@@ -106,7 +123,10 @@ impl<Q, R> InFlight<Q, R> {
     pub(crate) fn new(origin: Origin) -> Self {
         Self {
             origin,
-            batches: Mutex::default(),
+            table: Mutex::new(Table {
+                batches: BTreeMap::new(),
+                undone: false,
+            }),
             count: watch::channel(0).0,
         }
     }
@@ -115,9 +135,14 @@ impl<Q, R> InFlight<Q, R> {
         self.origin
     }
 
-    fn batches(&self) -> MutexGuard<'_, BTreeMap<u64, Held<Q, R>>> {
-        // Under this lock only the map is touched, which can't be left half done.
-        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, Table<Q, R>> {
+        // Under this lock only the table is touched, which can't be left half done.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An epoch begins, on what every node has or will have.
+    pub(crate) fn begin_epoch(&self) {
+        self.table().undone = false;
     }
 
     /// How many commands have no verdict, and its changes.
@@ -132,34 +157,42 @@ impl<Q, R> InFlight<Q, R> {
             dependents: Vec::new(),
         };
         let count = {
-            let mut batches = self.batches();
-            let former = batches.insert(sequence, held);
+            let mut table = self.table();
+            let former = table.batches.insert(sequence, held);
             assert!(former.is_none(), "sequence {sequence} is used twice");
-            batches.len()
+            table.batches.len()
         };
         self.count.send_replace(count);
     }
 
     /// Whether a request with this key is in flight (safety rule 27).
     pub(crate) fn holds(&self, key: &Key) -> bool {
-        self.batches()
+        self.table()
+            .batches
             .values()
             .any(|held| held.batch.keys.contains(key))
     }
 
-    /// A promise to tell whether the newest command was done; none if nothing is in flight.
-    pub(crate) fn after_newest(&self) -> Option<oneshot::Receiver<bool>> {
-        let mut batches = self.batches();
-        let newest = batches.values_mut().next_back()?;
+    /// What a reply stands on that was computed behind the newest command.
+    pub(crate) fn after_newest(&self) -> Base {
+        let mut table = self.table();
+        if table.undone {
+            return Base::Undone;
+        }
+        let Some(newest) = table.batches.values_mut().next_back() else {
+            return Base::Done;
+        };
         let (sender, receiver) = oneshot::channel();
         newest.dependents.push(sender);
-        Some(receiver)
+        Base::Open(receiver)
     }
 
-    fn take(&self, sequence: u64) -> Option<Held<Q, R>> {
+    fn take(&self, sequence: u64, done: bool) -> Option<Held<Q, R>> {
         let (taken, count) = {
-            let mut batches = self.batches();
-            (batches.remove(&sequence), batches.len())
+            let mut table = self.table();
+            let taken = table.batches.remove(&sequence);
+            table.undone |= taken.is_some() && !done;
+            (taken, table.batches.len())
         };
         self.count.send_replace(count);
         taken
@@ -170,7 +203,8 @@ impl<Q, R> InFlight<Q, R> {
         if matches!(settled, Settled::Part) || origin != self.origin {
             return;
         }
-        let Some(held) = self.take(sequence) else {
+        let done = !matches!(settled, Settled::Refused);
+        let Some(held) = self.take(sequence, done) else {
             return;
         };
         match settled {
@@ -183,14 +217,18 @@ impl<Q, R> InFlight<Q, R> {
 
     /// Raft's verdict; nothing if the apply worker was first.
     pub(crate) fn fail(&self, sequence: u64, error: &WriteError) {
-        if let Some(held) = self.take(sequence) {
+        if let Some(held) = self.take(sequence, false) {
             held.fail(error);
         }
     }
 
     /// Fails everything that still waits.
     pub(crate) fn fail_all(&self, error: &WriteError) {
-        let all = std::mem::take(&mut *self.batches());
+        let all = {
+            let mut table = self.table();
+            table.undone = true;
+            std::mem::take(&mut table.batches)
+        };
         for held in all.into_values() {
             held.fail(error);
         }
@@ -302,13 +340,32 @@ mod tests {
     #[test]
     fn a_refused_set_is_not_done_and_tells_those_that_built_on_it() {
         let (table, slots) = (InFlight::new(origin(1)), Arc::new(Semaphore::new(2)));
-        assert!(table.after_newest().is_none());
+        assert!(matches!(table.after_newest(), Base::Done));
         let (first, mut waits) = batch(&slots, Some(7));
         table.insert(1, first);
-        let mut dependent = table.after_newest().unwrap();
+        let Base::Open(mut dependent) = table.after_newest() else {
+            panic!("it is under way");
+        };
         table.settle(origin(1), 1, id(), Settled::Refused);
         assert_eq!(outcome(&mut waits), Some(Err(WriteError::NotDone)));
         assert_eq!(dependent.try_recv(), Ok(false));
+    }
+
+    /// Rule 25: what was computed on a command that wasn't done is never told, also where the command has left the table
+    /// before the reply asks for it.
+    #[test]
+    fn a_base_that_was_refused_is_remembered_until_the_next_epoch() {
+        let (table, slots) = (InFlight::new(origin(1)), Arc::new(Semaphore::new(2)));
+        let (first, _waits) = batch(&slots, Some(7));
+        table.insert(1, first);
+        table.fail(1, &WriteError::NotDone);
+        assert!(matches!(table.after_newest(), Base::Undone));
+        let (second, _waits) = batch(&slots, Some(8));
+        table.insert(2, second);
+        table.settle(origin(1), 2, id(), Settled::Accepted);
+        assert!(matches!(table.after_newest(), Base::Undone));
+        table.begin_epoch();
+        assert!(matches!(table.after_newest(), Base::Done));
     }
 
     #[test]

@@ -24,7 +24,7 @@
 //! | stopped before it was handed over | `Stopped` |
 //! | stopped afterwards | `Unknown` |
 
-use crate::member::in_flight::{Batch, Done, KeySet, tell};
+use crate::member::in_flight::{Base, Batch, Done, KeySet, tell};
 use crate::member::keys::Verdict as KeyVerdict;
 use crate::member::queue::give_back;
 use crate::member::standing::{Standing, lost};
@@ -33,7 +33,7 @@ use crate::member::{
     Shared, Tasks,
 };
 use crate::raft::{Command, Raft, TypeConfig, leadership, node_id};
-use crate::{EntryId, EpochEnd, EpochId, NodeId, StateMachine, Step, WriteError};
+use crate::{EntryId, EpochEnd, EpochId, NodeId, Retry, StateMachine, Step, WriteError};
 use bytes::Bytes;
 use openraft::error::ClientWriteError;
 use openraft::impls::ProgressResponder;
@@ -115,6 +115,9 @@ impl<M: StateMachine> Proposer<M> {
     ) -> Result<(OwnedSemaphorePermit, EpochId), Option<NodeId>> {
         let (node, raft) = (self.shared.node, self.raft.clone());
         loop {
+            if self.shared.is_out_of_service() {
+                return Err(None);
+            }
             let standing = Standing::of(&raft);
             let term = standing.leads(node).ok_or(standing.leader)?;
             let free = slots.clone().acquire_owned();
@@ -150,6 +153,7 @@ impl<M: StateMachine> Proposer<M> {
             ..wanted
         };
         if self.shared.epochs.begin(id).await {
+            self.shared.in_flight.begin_epoch();
             return Some(id);
         }
         tokio::time::sleep(LOOK_AGAIN).await;
@@ -199,10 +203,11 @@ impl<M: StateMachine> Proposer<M> {
     /// is under way waits for the first one's outcome: it goes back and is looked at again (safety rule 27).
     fn first_come(&self, taken: Vec<(ClientOf<M>, KeyedOf<M>)>) -> (BatchOf<M>, KeySet) {
         let (mut batch, mut keys) = (Vec::with_capacity(taken.len()), KeySet::default());
+        let newest = self.shared.log.state().last.map(|id| id.index);
         for (client, Keyed { request, key }) in taken {
             let told = key.as_ref().and_then(|key| {
                 let known = self.shared.keys.borrow();
-                known.told(self.shared.key_limits, key)
+                known.told(self.shared.key_limits, newest, key)
             });
             match (told, key) {
                 (Some(KeyVerdict::Replayed { at, reply }), _) => {
@@ -251,8 +256,8 @@ impl<M: StateMachine> Proposer<M> {
             clients.is_empty() || !bodies.is_empty(),
             "what an epoch took in is in what it sealed"
         );
-        let mut proposal = None;
-        if !bodies.is_empty() {
+        let (mut proposal, mut spare) = (None, Some(slot));
+        if let Some(slot) = spare.take_if(|_| !bodies.is_empty()) {
             let first = self.sequence + 1;
             self.sequence += bodies.len() as u64;
             // The verdict on a split set is that on its last part (safety rule 26).
@@ -264,7 +269,7 @@ impl<M: StateMachine> Proposer<M> {
             self.shared.in_flight.insert(self.sequence, batch);
             proposal = Some((first, bodies));
         }
-        self.hold(epoch, answered);
+        self.hold(epoch, answered, spare);
         if let Some((first, bodies)) = proposal {
             self.hand_over(epoch, first, items, bodies).await;
         }
@@ -277,8 +282,14 @@ impl<M: StateMachine> Proposer<M> {
         end: EpochEnd,
         steps: Vec<(Waiting<M>, Step<M::Reply>)>,
     ) {
-        if let EpochEnd::Failed(error) = end {
-            self.shared.quarantine(&error);
+        match end {
+            EpochEnd::Interrupted => {}
+            // A new epoch begins without what it was computed on; if the log was ahead of this state, nobody could.
+            EpochEnd::Failed(error) if error.retry == Retry::Safe && !error.is_final => {
+                let node = self.shared.node;
+                tracing::warn!(%node, %error, "a request couldn't be executed; what ran beside it is undone");
+            }
+            EpochEnd::Failed(error) => self.shared.quarantine(&error),
         }
         self.shared.epochs.end(epoch).await;
         for ((client, _), step) in steps {
@@ -293,7 +304,14 @@ impl<M: StateMachine> Proposer<M> {
     /// Replies without an entry wait for what they were computed on, and for a round of confirmation that
     /// begins now, after their execution (safety rule 25). A read index of another term confirms another
     /// leadership, this node's own perhaps, and says nothing about what was computed in this one.
-    fn hold(&self, epoch: EpochId, answered: Vec<(M::Reply, ClientOf<M>)>) {
+    ///
+    /// Where no command went with them they keep its slot, which bounds how many of them wait.
+    fn hold(
+        &self,
+        epoch: EpochId,
+        answered: Vec<(M::Reply, ClientOf<M>)>,
+        slot: Option<OwnedSemaphorePermit>,
+    ) {
         if answered.is_empty() {
             return;
         }
@@ -302,26 +320,35 @@ impl<M: StateMachine> Proposer<M> {
         let shared = self.shared.clone();
         self.tasks.spawn(async move {
             let done = match base {
-                Some(base) => base.await.unwrap_or(false),
-                None => true,
+                Base::Open(base) => base.await.unwrap_or(false),
+                Base::Done => true,
+                Base::Undone => false,
             };
             let confirmed = confirmed.await.is_ok_and(|index| index.term == epoch.term);
+            let trusted = !shared.is_out_of_service();
             let at = *shared.applied.borrow();
             for (reply, client) in answered {
                 let outcome = match at {
-                    Some(at) if done && confirmed => Ok(Done::now(reply, at)),
+                    Some(at) if done && confirmed && trusted => Ok(Done::now(reply, at)),
                     _ => Err(WriteError::NotDone),
                 };
                 tell(client, outcome);
             }
+            drop(slot);
         });
     }
 
     /// Hands the parts of one set to Raft, and waits for their verdicts in a task.
     async fn hand_over(&self, epoch: EpochId, first: u64, items: Vec<Item>, bodies: Vec<Bytes>) {
         let last = first + bodies.len() as u64 - 1;
+        let mut whole = true;
         let mut verdicts = Vec::with_capacity(bodies.len());
         for (sequence, body) in (first..).zip(bodies) {
+            // Without its last part a set never counts: what isn't handed over any more is certainly not done.
+            whole = sequence == first || self.shared.epochs.current() == Some(epoch);
+            if !whole {
+                break;
+            }
             assert!(
                 body.len() <= COMMAND_BYTES_MAX,
                 "a mode splits what is larger"
@@ -348,7 +375,7 @@ impl<M: StateMachine> Proposer<M> {
         }
         let shared = self.shared.clone();
         self.tasks
-            .spawn(async move { watch(&shared, epoch, last, verdicts).await });
+            .spawn(async move { watch(&shared, epoch, last, verdicts, whole).await });
     }
 }
 
@@ -358,6 +385,7 @@ async fn watch<M: StateMachine>(
     epoch: EpochId,
     last: u64,
     verdicts: Vec<Verdict>,
+    whole: bool,
 ) {
     let mut outcome = Ok(());
     for verdict in verdicts {
@@ -365,6 +393,9 @@ async fn watch<M: StateMachine>(
         if outcome.is_err() {
             shared.epochs.end(epoch).await;
         }
+    }
+    if !whole {
+        outcome = Err(WriteError::NotDone);
     }
     // After an apply, the apply worker has answered; what is still there was skipped by it.
     let skipped = || "it is committed, but this node's state skipped it".to_owned();

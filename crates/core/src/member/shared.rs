@@ -84,6 +84,7 @@ impl<M: StateMachine> Shared<M> {
     pub(crate) fn take_out_of_service(&self, why: String) {
         self.skipping.send_replace(true);
         self.out_of_service.send_replace(Some(why));
+        self.epochs.shut();
     }
 
     /// This state is wrong, for this process and the next.
@@ -100,6 +101,7 @@ impl<M: StateMachine> Shared<M> {
         self.doubt.send_replace(None);
         self.skipping.send_replace(false);
         self.out_of_service.send_replace(None);
+        self.epochs.reopen();
     }
 
     /// This state may be wrong: it is judged (safety rule 31).

@@ -37,6 +37,12 @@ fn write_errors() -> Vec<(WriteError, u16)> {
         ),
         (WriteError::Stopped, 503),
         (
+            WriteError::Failed {
+                what: text("out of memory"),
+            },
+            503,
+        ),
+        (
             WriteError::Unsupported {
                 what: text("not here"),
             },

@@ -135,6 +135,7 @@ impl Applying {
             self.checksum.0 ^= source.hash(page)?;
         } else {
             self.new_pages += 1;
+            self.check_next(page, source)?;
         }
         let previous = match change.base {
             Base::Previous => Some(previous_of(page, source)?),
@@ -151,6 +152,19 @@ impl Applying {
             .image(previous.as_deref(), &donors, page_bytes)?;
         self.checksum.0 ^= page_hash(page, &image);
         Ok(image)
+    }
+
+    /// New pages follow each other: a part that claims a far one would make this node fill up to it.
+    fn check_next(&self, page: PageNumber, source: &impl PageSource) -> Result<(), PageModeError> {
+        let (before, lock) = (source.count(), self.head.page_size.lock_page());
+        let has_lock = u32::from(lock < page && !before.contains(lock));
+        let grown = page.get() - before.0 - has_lock;
+        let held = self.new_pages;
+        if grown == held {
+            Ok(())
+        } else {
+            Err(PageModeError::Growth { grown, held })
+        }
     }
 
     /// Ends the set.

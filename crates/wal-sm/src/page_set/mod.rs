@@ -298,29 +298,25 @@ fn put_head(out: &mut Vec<u8>, encoding: Encoding, head: &Head, part: Part) {
 /// If an image isn't one page long, or a page lies beyond the database or is the lock page: no transaction changes such a page.
 #[must_use]
 pub fn encode(head: &Head, pages: &BTreeMap<PageNumber, NewPage>) -> Vec<Image> {
-    encode_parts(head, pages, PART_IMAGE_BYTES_MAX)
+    let pages: Vec<(PageNumber, &NewPage)> = pages.iter().map(|(page, new)| (*page, new)).collect();
+    let parts = parts(&pages, head.page_size, PART_IMAGE_BYTES_MAX);
+    let part = |(part, pages): (Part, &[_])| encode_part(head, part, pages);
+    parts.into_iter().map(part).collect()
 }
 
-/// The same with smaller parts, a page at least.
-pub(crate) fn encode_parts(
-    head: &Head,
-    pages: &BTreeMap<PageNumber, NewPage>,
-    image_bytes_max: usize,
-) -> Vec<Image> {
+/// What each part of a set holds, in order: images of at most `image_bytes_max` bytes, a page at least; one part at least.
+pub(crate) fn parts<T>(pages: &[T], size: PageSize, image_bytes_max: usize) -> Vec<(Part, &[T])> {
     assert!(image_bytes_max <= PART_IMAGE_BYTES_MAX, "readers' bound");
-    for (page, change) in pages {
-        check(head, *page, change);
-    }
-    let pages: Vec<(PageNumber, &NewPage)> = pages.iter().map(|(page, new)| (*page, new)).collect();
-    let pages_max = (image_bytes_max / page_bytes(head.page_size)).max(1);
-    let mut parts: Vec<&[_]> = pages.chunks(pages_max).collect();
+    let pages_max = (image_bytes_max / page_bytes(size)).max(1);
+    let mut parts: Vec<&[T]> = pages.chunks(pages_max).collect();
     if parts.is_empty() {
         parts.push(&[]);
     }
     let of = u32::try_from(parts.len()).expect("fewer parts than pages");
     let numbered = (1..).zip(parts);
-    let part = |(number, pages)| encode_part(head, Part { number, of }, pages);
-    numbered.map(part).collect()
+    numbered
+        .map(|(number, pages)| (Part { number, of }, pages))
+        .collect()
 }
 
 fn check(head: &Head, page: PageNumber, change: &NewPage) {
@@ -341,7 +337,11 @@ fn check(head: &Head, page: PageNumber, change: &NewPage) {
     }
 }
 
-fn encode_part(head: &Head, part: Part, pages: &[(PageNumber, &NewPage)]) -> Image {
+/// One part of a set as the value of its entry; panics as [`encode`] does.
+pub(crate) fn encode_part(head: &Head, part: Part, pages: &[(PageNumber, &NewPage)]) -> Image {
+    for (page, change) in pages {
+        check(head, *page, change);
+    }
     let (encoding, changes) = write::encode(page_bytes(head.page_size), pages);
     let mut out = Vec::with_capacity(128 + changes.len());
     put_head(&mut out, encoding, head, part);

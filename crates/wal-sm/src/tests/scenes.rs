@@ -328,7 +328,7 @@ fn a_database_that_differs_is_a_mismatch_and_no_refusal() {
     }
     let told = follower.machine.mismatch().expect("it differs");
     let recorded = replica.store().checksum_at(4).unwrap();
-    assert_eq!(told.index, LogIndex(4));
+    assert_eq!(told.index, LogIndex(3));
     assert_ne!(told.ours, told.recorded);
     assert_eq!(leader.machine.mismatch(), None);
     assert_eq!(follower.machine.checksum_mismatches(), 1);

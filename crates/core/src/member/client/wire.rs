@@ -295,7 +295,7 @@ mod tests {
             term: Term(3),
             index: LogIndex(4),
         };
-        let writes: [(WriteError, &[u8]); 13] = [
+        let writes: [(WriteError, &[u8]); 14] = [
             (WriteError::NotLeader { leader }, b"\x00\x01\x07"),
             (WriteError::NotDone, b"\x01"),
             (WriteError::Overloaded, b"\x02"),
@@ -309,6 +309,7 @@ mod tests {
             (WriteError::Unknown { cause }, b"\x0a\x01x"),
             (WriteError::Stopped, b"\x0b"),
             (WriteError::Unsupported { what: what.clone() }, b"\x0c\x01x"),
+            (WriteError::Failed { what: what.clone() }, b"\x0d\x01x"),
         ];
         for (error, expected) in writes {
             let bytes = answered(Answer::Written(Err(error)));

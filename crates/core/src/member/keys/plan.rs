@@ -2,7 +2,7 @@
 
 use super::{Key, KeyKind, KeyLimits, Keys, Record};
 use crate::member::Item;
-use crate::{EntryId, WriteError};
+use crate::{EntryId, LogIndex, WriteError};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -74,11 +74,10 @@ impl Plan {
     /// Records every request with a key that isn't recorded: what a leader executed before it was proposed is done, whatever
     /// has expired meanwhile. Its retries get the reply that came with the key.
     pub(crate) fn record_executed(&self, keys: &mut Keys, items: &[Item]) {
-        let new = |key: &&Key| keys.table(key.kind).get(&key.name).is_none();
-        let keyed = items.iter().filter_map(|item| item.key.as_ref());
-        let done: Vec<&Key> = keyed.filter(new).collect();
-        for key in done {
-            keys.record(key, self.at, key.reply.clone());
+        for key in items.iter().filter_map(|item| item.key.as_ref()) {
+            if keys.table(key.kind).get(&key.name).is_none() {
+                keys.record(key, self.at, key.reply.clone());
+            }
         }
     }
 
@@ -121,9 +120,16 @@ impl Plan {
 }
 
 impl Keys {
-    /// What a leader tells at once, before it proposes; none: to be executed, as far as its applied state tells.
-    pub(crate) fn told(&self, limits: KeyLimits, key: &Key) -> Option<Verdict> {
+    /// What a leader whose log ends at `newest` tells at once, before it executes; none: to be executed, as far as its applied
+    /// state tells.
+    pub(crate) fn told(
+        &self,
+        limits: KeyLimits,
+        newest: Option<LogIndex>,
+        key: &Key,
+    ) -> Option<Verdict> {
         match look(self, limits, key) {
+            Decision::Execute if Some(key.known) > newest => Some(Verdict::Refused(foreign(key))),
             Decision::Known(record) => Some(Verdict::Replayed {
                 at: record.at,
                 reply: record.reply,
@@ -141,13 +147,17 @@ fn refused(error: WriteError) -> Decision {
 fn decide(keys: &Keys, limits: KeyLimits, at: EntryId, key: &Key) -> Decision {
     // An index from the future, another cluster's perhaps, could never expire.
     match look(keys, limits, key) {
-        Decision::Execute if key.known >= at.index => refused(WriteError::Unsupported {
-            what: format!(
-                "the idempotency key's log index {} isn't of this cluster's log",
-                key.known
-            ),
-        }),
+        Decision::Execute if key.known >= at.index => refused(foreign(key)),
         decision => decision,
+    }
+}
+
+fn foreign(key: &Key) -> WriteError {
+    WriteError::Unsupported {
+        what: format!(
+            "the idempotency key's log index {} isn't of this cluster's log",
+            key.known
+        ),
     }
 }
 
