@@ -15,13 +15,23 @@ const LARGE_BYTES: usize = 256 << 10;
 /// More than the segments that a log has ahead.
 const WRITES_MAX: u8 = 40;
 
+/// Begins with the number, and doesn't get smaller in any mode's log.
+fn blob(number: u8) -> Vec<u8> {
+    let mut word = u64::from(number);
+    let noise = std::iter::repeat_with(|| {
+        word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        word.to_le_bytes()[7]
+    });
+    std::iter::once(number)
+        .chain(noise)
+        .take(LARGE_BYTES)
+        .collect()
+}
+
 async fn large(node: &Node, number: u8) -> Result<(), WriteError> {
     let statement = Statement {
         sql: "REPLACE INTO t VALUES (1, ?)".to_owned(),
-        parameters: vec![Parameter::Positional(Value::Blob(vec![
-            number;
-            LARGE_BYTES
-        ]))],
+        parameters: vec![Parameter::Positional(Value::Blob(blob(number)))],
     };
     let request = Request {
         statements: vec![statement],
