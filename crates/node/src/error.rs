@@ -59,14 +59,6 @@ pub enum NodeError {
     /// Raft.
     #[error(transparent)]
     Member(#[from] MemberError),
-    /// It failed while it started, as it might have later.
-    #[error("{source}")]
-    Ended {
-        /// Why the process has to end.
-        failure: Failure,
-        /// How Raft met it.
-        source: MemberError,
-    },
     /// The network between nodes.
     #[error(transparent)]
     Transport(#[from] TransportError),
@@ -85,7 +77,6 @@ impl NodeError {
             | Self::Denied { .. }
             | Self::Database { .. }
             | Self::Log { .. }
-            | Self::Ended { .. }
             | Self::Identity { .. } => Retry::Useless,
         }
     }
@@ -123,7 +114,9 @@ impl NodeError {
         self.causes().any(|error| {
             let of_log = error.downcast_ref::<LogError>();
             let of_store = error.downcast_ref::<StoreError>();
-            matches!(of_log, Some(LogError::Disk(DiskError::Io { .. })))
+            let of_disk = error.downcast_ref::<DiskError>();
+            matches!(of_disk, Some(DiskError::Io { .. }))
+                || matches!(of_log, Some(LogError::Disk(DiskError::Io { .. })))
                 || matches!(of_store, Some(StoreError::Disk(DiskError::Io { .. })))
         })
     }

@@ -76,7 +76,7 @@ pub(crate) async fn start(options: NodeOptions) -> Result<Node, NodeError> {
     let desk = Arc::new(Desk::default());
     let parts = parts(&options, &opened, &network, desk.clone());
     let member = Box::pin(Member::start(parts)).await;
-    let member = member.map_err(|error| told(&opened, error))?;
+    let member = member.map_err(|error| cause(&opened, error))?;
     let front = Arc::new(front(&options, &opened, &network.peer, member)?);
     desk.0
         .set(Arc::downgrade(&front))
@@ -84,12 +84,11 @@ pub(crate) async fn start(options: NodeOptions) -> Result<Node, NodeError> {
     Ok(run(&options, opened, network, front))
 }
 
-/// What the log said when it failed says more than what Raft made of it.
-fn told(opened: &Opened, error: MemberError) -> NodeError {
-    match &*opened.failed.borrow() {
-        Some(failure) => NodeError::Ended {
-            failure: failure.clone(),
-            source: error,
+/// Why a member can't start. Raft tells as text what its storage told; a log that failed tells itself.
+fn cause(opened: &Opened, error: MemberError) -> NodeError {
+    match opened.log.failed() {
+        Some(failed) => NodeError::Log {
+            source: Box::new(failed),
         },
         None => error.into(),
     }

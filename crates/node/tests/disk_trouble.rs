@@ -1,5 +1,6 @@
 //! Disk trouble under a whole node. A disk fills up: writes are refused by name before anything fails half way, reads go on,
-//! and writes go on when space is back, without anybody's help. A sync fails: the node says that its process has to end.
+//! and writes go on when space is back, without anybody's help. A write, a sync or a read of the log fails: the node says that its
+//! process has to end.
 #![allow(
     clippy::unwrap_used,
     reason = "a test says what went wrong by panicking"
@@ -7,10 +8,10 @@
 
 mod lone;
 
-use lone::{start, value};
+use lone::{options, start, value};
 use sqlrep_core::{ReadError, WriteError};
 use sqlrep_disk::{Fault, Loss, Operation, SimulatedDisk};
-use sqlrep_node::{Failure, Node};
+use sqlrep_node::{CheckpointPolicy, Failure, Node, NodeError, NodeOptions};
 use sqlrep_service::QueryOptions;
 use sqlrep_sql::{Parameter, Request, Statement, Value};
 use std::time::Duration;
@@ -88,16 +89,23 @@ async fn until_failed(node: &Node) -> (u8, Failure) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_sync_of_log_or_pages_ends_the_process_and_loses_nothing() {
-    for folder in ["log/", "db/"] {
+async fn a_failed_write_or_sync_ends_the_process_and_loses_nothing() {
+    for (operation, folder) in [
+        (Operation::Sync, "log/"),
+        (Operation::Sync, "db/"),
+        (Operation::Write, "log/"),
+    ] {
         let disk = SimulatedDisk::new(2);
         let node = start(&disk, &[]).await;
         let create = "CREATE TABLE t (id INTEGER PRIMARY KEY, x)";
         node.execute(Request::execute(create)).await.unwrap();
         megabyte(&node, 0).await.unwrap();
-        disk.inject(Fault::io(3).only(Operation::Sync).under(folder).forever());
+        disk.inject(Fault::io(3).only(operation).under(folder).forever());
         let (written, failure) = until_failed(&node).await;
-        assert!(matches!(failure, Failure::Disk(_)), "{folder}: {failure:?}");
+        assert!(
+            matches!(failure, Failure::Disk(_)),
+            "{operation:?} {folder}: {failure:?}"
+        );
         assert!(disk.injected() > 0);
         drop(node);
         let disk = disk.crash(Loss::Everything);
@@ -109,10 +117,67 @@ async fn a_failed_sync_of_log_or_pages_ends_the_process_and_loses_nothing() {
         // The last one may have been under way.
         assert!(
             found == written || found == written + 1,
-            "{folder}: {found} of {written}"
+            "{operation:?} {folder}: {found} of {written}"
         );
         Box::pin(again.stop()).await;
     }
+}
+
+/// What a start on `disk` ends with, or what the node says once it runs; none if nothing is in its way.
+async fn trouble(disk: &SimulatedDisk) -> Option<Result<Failure, NodeError>> {
+    let node = match Box::pin(Node::start(seldom(disk))).await {
+        Ok(node) => node,
+        Err(error) => return Some(Err(error)),
+    };
+    tokio::select! {
+        biased;
+        failure = node.failed() => Some(Ok(failure)),
+        ready = Box::pin(node.ready(LIMIT)) => match ready {
+            Ok(()) => None,
+            Err(_) => Some(Ok(node.failed().await)),
+        },
+    }
+}
+
+/// A node that writes no checkpoint in this story, so that a start applies all of its log again.
+fn seldom(disk: &SimulatedDisk) -> NodeOptions {
+    let mut options = options(disk, &[]);
+    options.checkpoint = CheckpointPolicy {
+        replay_max: LIMIT * 60,
+        ..CheckpointPolicy::default()
+    };
+    options
+}
+
+/// Rule 6: a log that can't be read ends the process as one that can't be written does, whichever read fails: of the start, which looks through
+/// all of it, or of what is applied again and not in memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_read_of_the_log_ends_the_process() {
+    let disk = SimulatedDisk::new(4);
+    let node = Box::pin(Node::start(seldom(&disk))).await.unwrap();
+    node.ready(LIMIT).await.unwrap();
+    let create = "CREATE TABLE t (id INTEGER PRIMARY KEY, x)";
+    node.execute(Request::execute(create)).await.unwrap();
+    // More than the log keeps in memory.
+    for number in 0..36 {
+        megabyte(&node, number).await.unwrap();
+    }
+    let killed = disk.crash(Loss::Everything);
+    drop(node);
+    let mut struck = 0;
+    for call in 1.. {
+        let disk = killed.crash(Loss::Nothing);
+        let fault = Fault::io(call).only(Operation::Read).under("log/");
+        disk.inject(fault.forever());
+        match tokio::time::timeout(LIMIT, trouble(&disk)).await.unwrap() {
+            Some(Err(error)) if error.is_disk_failure() => struck += 1,
+            Some(Ok(Failure::Disk(_))) => struck += 1,
+            None if disk.injected() == 0 => break,
+            other => panic!("at read {call}: {other:?}"),
+        }
+        assert!(disk.injected() > 0);
+    }
+    assert!(struck > 5, "{struck} reads");
 }
 
 /// Rule 7: a page that reads back wrong is never served, and the node that holds it serves nothing any more.

@@ -55,19 +55,12 @@ impl RunError {
             Self::Machine(_) => Exit::Failed,
             Self::Listen { .. } => Exit::AddressInUse,
             Self::Node(error) => refused(error),
-            Self::Failure(failure) => ended(failure),
+            Self::Failure(Failure::Disk(_)) => Exit::Disk,
+            Self::Failure(Failure::Corrupt(_)) => Exit::Corrupt,
+            Self::Failure(Failure::Raft(_)) => Exit::Raft,
+            Self::Failure(Failure::Settings(_)) => Exit::DirectoryRefused,
+            Self::Failure(_) => Exit::Failed,
         }
-    }
-}
-
-/// What it means that a node had to end.
-fn ended(failure: &Failure) -> Exit {
-    match failure {
-        Failure::Disk(_) => Exit::Disk,
-        Failure::Corrupt(_) => Exit::Corrupt,
-        Failure::Raft(_) => Exit::Raft,
-        Failure::Settings(_) => Exit::DirectoryRefused,
-        _ => Exit::Failed,
     }
 }
 
@@ -84,7 +77,6 @@ fn refused(error: &NodeError) -> Exit {
             Exit::Corrupt
         }
         NodeError::Member(_) => Exit::Raft,
-        NodeError::Ended { failure, .. } => ended(failure),
         _ => Exit::Failed,
     }
 }

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Starts it with these cluster settings, and waits until it serves.
-pub(crate) async fn start(disk: &SimulatedDisk, settings: &[(&str, &str)]) -> Node {
+/// A node of its own on `disk`, with these cluster settings.
+pub(crate) fn options(disk: &SimulatedDisk, settings: &[(&str, &str)]) -> NodeOptions {
     let node = NodeId::new(1).unwrap();
     let mut options = NodeOptions::new("node");
     options.mode = Some(Mode::Statement);
@@ -28,7 +28,14 @@ pub(crate) async fn start(disk: &SimulatedDisk, settings: &[(&str, &str)]) -> No
         network: Net::Links(Arc::new(Switchboard::default().plug(node))),
         env: Env::real(),
     });
-    let node = Box::pin(Node::start(options)).await.unwrap();
+    options
+}
+
+/// Starts it with these cluster settings, and waits until it serves.
+pub(crate) async fn start(disk: &SimulatedDisk, settings: &[(&str, &str)]) -> Node {
+    let node = Box::pin(Node::start(options(disk, settings)))
+        .await
+        .unwrap();
     node.ready(LIMIT).await.unwrap();
     node
 }
