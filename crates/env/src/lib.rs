@@ -27,12 +27,14 @@
 
 mod actor;
 mod latency;
+mod pool;
 mod real;
 mod retry;
 mod simulated;
 
 pub use actor::{Actor, Closed, QueueFull};
 pub use latency::{Latency, LatencyCounts};
+pub use pool::Pool;
 pub use real::{OsEntropy, SystemClock, ThreadExecutor};
 pub use retry::Retry;
 pub use simulated::{InlineExecutor, SimulatedClock, SimulatedEntropy, SimulatedExecutor, Timer};

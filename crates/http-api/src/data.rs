@@ -151,7 +151,7 @@ async fn refused_read(front: &Front, call: &Call<'_>, error: ReadError) -> Refus
     moved_or(front, call, moved, error.into()).await
 }
 
-fn query_options(front: &Front, call: &Call<'_>) -> QueryOptions {
+pub(crate) fn query_options(front: &Front, call: &Call<'_>) -> QueryOptions {
     let params = &call.params;
     let level = params.level();
     let cluster = || {
@@ -175,6 +175,24 @@ fn query_options(front: &Front, call: &Call<'_>) -> QueryOptions {
     }
 }
 
+/// How results look.
+pub(crate) fn format(call: &Call<'_>, read: bool) -> Format {
+    let params = &call.params;
+    Format {
+        associative: params.has("associative"),
+        blob_array: params.has("blob_array"),
+        timings: params.has("timings"),
+        codes: params.has("codes"),
+        read,
+    }
+}
+
+/// None if there is no room for it.
+pub(crate) fn held(front: &Front, call: &Call<'_>, body: Vec<u8>) -> Option<Response> {
+    let body = front.answers.hold(laid_out(body, call.pretty()))?;
+    Some(json_as_is(body))
+}
+
 /// None if there is no room for it.
 fn answered(
     front: &Front,
@@ -184,13 +202,7 @@ fn answered(
     read: bool,
 ) -> Option<Response> {
     let params = &call.params;
-    let format = Format {
-        associative: params.has("associative"),
-        blob_array: params.has("blob_array"),
-        timings: params.has("timings"),
-        codes: params.has("codes"),
-        read,
-    };
+    let format = format(call, read);
     let index = answer.entry.map(|entry| u64::from(entry.index));
     let envelope = Envelope {
         took: format.timings.then(|| started.elapsed()),
@@ -198,8 +210,7 @@ fn answered(
         replayed: answer.replayed,
     };
     let body = render::reply(&answer.reply, format, envelope);
-    let body = front.answers.hold(laid_out(body, call.pretty()))?;
-    let mut response = json_as_is(body);
+    let mut response = held(front, call, body)?;
     front.served_by(&mut response, answer.served_by.as_deref());
     if let Some(index) = index {
         tell_index(&mut response, index);

@@ -4,7 +4,7 @@ use crate::options::{API_VERSION, RELEASE};
 use crate::outcome::{Refusal, Response, empty, refused};
 use crate::params::Params;
 use crate::room::Room;
-use crate::{Api, body, check, data, members, metrics, status};
+use crate::{Api, body, check, data, members, metrics, sessions, status};
 use bytes::Bytes;
 use hyper::body::Body;
 use hyper::header::{
@@ -32,6 +32,7 @@ enum Route {
     Execute,
     Query,
     Request,
+    Sessions,
     Status,
     Nodes,
     Leader,
@@ -44,13 +45,14 @@ enum Route {
 }
 
 /// Paths that match by their begin.
-const PREFIXES: [(&str, Route); 11] = [
+const PREFIXES: [(&str, Route); 12] = [
     ("/db/execute", Route::Execute),
     ("/db/query", Route::Query),
     ("/db/request", Route::Request),
     ("/db/backup", Route::NotBuilt("/db/backup")),
     ("/db/load", Route::NotBuilt("/db/load")),
     ("/db/sql", Route::NotBuilt("/db/sql")),
+    (sessions::PATH, Route::Sessions),
     ("/remove", Route::Remove),
     ("/status", Route::Status),
     ("/nodes", Route::Nodes),
@@ -81,6 +83,7 @@ impl Route {
     fn allows(self, method: &Method) -> bool {
         match self {
             Self::Execute | Self::Request => method == Method::POST,
+            Self::Sessions => method == Method::POST || method == Method::DELETE,
             Self::Query | Self::Leader => method == Method::GET || method == Method::POST,
             Self::Remove => method == Method::DELETE,
             Self::Status | Self::Nodes | Self::Ready | Self::Metrics | Self::Check => {
@@ -197,6 +200,7 @@ impl Front {
             Route::Execute => data::execute(self, call, &body).await,
             Route::Query => data::query(self, call, &body).await,
             Route::Request => data::request(self, call, &body).await,
+            Route::Sessions => sessions::answer(self, call, &body).await,
             Route::Status => Ok(status::answer(self, call)),
             Route::Nodes => members::nodes(self, call).await,
             Route::Leader if call.method == Method::GET => members::leader(self, call).await,
@@ -213,7 +217,10 @@ impl Front {
         let fixed = HeaderValue::from_static;
         headers.insert(VERSION, fixed(API_VERSION));
         headers.insert(OWN_VERSION, fixed(RELEASE));
-        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, fixed("OPTIONS, GET, POST"));
+        headers.insert(
+            ACCESS_CONTROL_ALLOW_METHODS,
+            fixed("OPTIONS, GET, POST, DELETE"),
+        );
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, fixed(ALLOWED_HEADERS));
         if let Some(origin) = &self.allow_origin {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());

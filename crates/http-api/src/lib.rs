@@ -1,7 +1,7 @@
 //! rqlite's HTTP API over [`sqlrep_service::Database`] and [`Admin`](sqlrep_service::Admin), so that rqlite's clients work unchanged.
 //!
 //! ```text
-//!   socket ──► server ──► front: OPTIONS, parameters, route, method ──► data, members, status, metrics
+//!   socket ──► server ──► front: OPTIONS, parameters, route, method ──► data, sessions, members, status, metrics
 //!                                                                         │ parse: body to statements
 //!                                                                         ▼
 //!                               outcome: status code and header ◄── Database, Admin ──► render: reply to JSON
@@ -36,6 +36,7 @@ mod parse;
 mod render;
 mod room;
 mod server;
+mod sessions;
 mod stall;
 mod status;
 #[cfg(test)]

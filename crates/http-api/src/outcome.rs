@@ -6,7 +6,9 @@
 //! | a request under a known key was done before; what it answered wasn't kept | 200 with a top-level `error` | `committed` |
 //! | it isn't known whether a write was done | 200 with a top-level `error` | `unknown` |
 //! | certainly not done, may be sent again | 503, 429 or 408; 200 for a stale read | `refused` |
+//! | what a transaction was shown has changed: certainly not done, may be run again as a whole | 409 | `refused` |
 //! | certainly not done, would be refused again | 400, 409, 413, or 422 for a key of another request | `refused` |
+//! | no session of that name; one whose transaction is over, with the reason | 404; 410 | `refused`; `committed` or `unknown` as its COMMIT was |
 //! | done elsewhere | 301 | `refused` |
 //!
 //! Invariant: what is ambiguous by its `retry` is never a 5xx for a statement, since clients send again on 5xx. Calls
@@ -19,7 +21,7 @@ use http_body_util::Full;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use sqlrep_core::{ReadError, Retry, WriteError};
-use sqlrep_service::AdminError;
+use sqlrep_service::{AdminError, End, SessionError};
 use sqlrep_sql::{Outcome, Reply};
 
 /// What goes back.
@@ -88,6 +90,9 @@ pub(crate) enum Refusal {
     /// A read's.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// A session's.
+    #[error(transparent)]
+    Session(SessionError),
     /// A call of `Admin`, named for the text.
     #[error("{call}: {source}")]
     Admin {
@@ -98,12 +103,23 @@ pub(crate) enum Refusal {
     },
 }
 
+impl From<SessionError> for Refusal {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Write(error) => Self::Write(error),
+            SessionError::Read(error) => Self::Read(error),
+            error => Self::Session(error),
+        }
+    }
+}
+
 impl Refusal {
     /// Whether the same request may be sent again.
     pub(crate) fn retry(&self) -> Retry {
         match self {
             Self::Write(error) => error.retry(),
             Self::Read(error) => error.retry(),
+            Self::Session(error) => error.retry(),
             Self::Admin { source, .. } => source.retry(),
             Self::BodyTimeout | Self::BodyBroken(_) | Self::BodiesFull | Self::AnswersFull => {
                 Retry::Safe
@@ -125,6 +141,7 @@ impl Refusal {
             Self::LeaderUnreachable => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Write(error) => of_write(error),
             Self::Read(error) => of_read(error),
+            Self::Session(error) => of_session(error),
             Self::Admin { source, .. } => of_admin(source),
             Self::BadRequest(_) | Self::BadRequestSilent | Self::BodyBroken(_) => {
                 StatusCode::BAD_REQUEST
@@ -137,6 +154,7 @@ fn of_write(error: &WriteError) -> StatusCode {
     match (error, error.retry()) {
         (WriteError::Overloaded, _) => StatusCode::TOO_MANY_REQUESTS,
         (WriteError::TooLarge { .. }, _) => StatusCode::PAYLOAD_TOO_LARGE,
+        (WriteError::Conflict, _) => StatusCode::CONFLICT,
         (WriteError::KeyReused, _) => StatusCode::UNPROCESSABLE_ENTITY,
         (WriteError::ReplyNotKept { .. }, _) => StatusCode::OK,
         (_, Retry::Ambiguous) => StatusCode::OK,
@@ -150,6 +168,19 @@ fn of_read(error: &ReadError) -> StatusCode {
         ReadError::Stale => StatusCode::OK,
         ReadError::Overloaded => StatusCode::TOO_MANY_REQUESTS,
         ReadError::OtherCluster { .. } => StatusCode::CONFLICT,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+fn of_session(error: &SessionError) -> StatusCode {
+    match error {
+        SessionError::NotFound => StatusCode::NOT_FOUND,
+        SessionError::Ended(_) => StatusCode::GONE,
+        SessionError::ReadOnly | SessionError::Open(_) => StatusCode::CONFLICT,
+        SessionError::Full { .. } => StatusCode::TOO_MANY_REQUESTS,
+        SessionError::TooLong { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        SessionError::Write(error) => of_write(error),
+        SessionError::Read(error) => of_read(error),
         _ => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
@@ -187,7 +218,14 @@ pub(crate) fn refused(refusal: &Refusal, pretty: bool) -> Response {
     };
     let headers = response.headers_mut();
     let outcome = match refusal.retry() {
-        _ if matches!(refusal, Refusal::Write(WriteError::ReplyNotKept { .. })) => "committed",
+        _ if matches!(
+            refusal,
+            Refusal::Write(WriteError::ReplyNotKept { .. })
+                | Refusal::Session(SessionError::Ended(End::Committed(_)))
+        ) =>
+        {
+            "committed"
+        }
         Retry::Ambiguous => "unknown",
         Retry::Safe | Retry::Useless => "refused",
     };

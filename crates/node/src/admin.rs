@@ -90,7 +90,7 @@ impl<M: SqlMachine> Front<M> {
         match peer::decode(&answer)? {
             peer::Answer::Describe(description) => Ok(description),
             peer::Answer::Refused(what) => Err(what),
-            peer::Answer::Query(_) => Err("it answered another question".to_owned()),
+            _ => Err("it answered another question".to_owned()),
         }
     }
 
@@ -160,7 +160,7 @@ impl<M: SqlMachine> Front<M> {
         let number = |value: u64| value as f64;
         let flag = |holds: bool| f64::from(u8::from(holds));
         let size = |value: usize| number(u64::try_from(value).unwrap_or(u64::MAX));
-        BTreeMap::from(
+        BTreeMap::from_iter(
             [
                 ("state_machine_channel_entries", number(status.unapplied)),
                 ("state_machine_channel_max", number(status.unapplied_max)),
@@ -199,8 +199,29 @@ impl<M: SqlMachine> Front<M> {
                 ("log_entries_total", number(log.entries_appended)),
                 ("log_sync_last_seconds", log.last_sync.as_secs_f64()),
             ]
-            .map(|(name, value)| (name.to_owned(), value)),
+            .map(|(name, value)| (name.to_owned(), value))
+            .into_iter()
+            .chain(self.session_metrics()),
         )
+    }
+
+    fn session_metrics(&self) -> impl Iterator<Item = (String, f64)> {
+        #[allow(
+            clippy::cast_precision_loss,
+            reason = "a count of more than 2^53 is still a good count"
+        )]
+        let number = |value: u64| value as f64;
+        let counts = self.sessions.counts();
+        let open = u64::try_from(counts.open).unwrap_or(u64::MAX);
+        let ended = counts.ended.into_iter();
+        let ended = ended.map(|(word, count)| (format!("sessions_ended_{word}_total"), count));
+        let all = [
+            ("sessions_open".to_owned(), open),
+            ("sessions_opened_total".to_owned(), counts.opened),
+        ];
+        all.into_iter()
+            .chain(ended)
+            .map(move |(name, value)| (name, number(value)))
     }
 
     fn histograms(&self) -> BTreeMap<String, Histogram> {

@@ -12,6 +12,7 @@
 
 use crate::ClusterSettings;
 use crate::peer::{self, Ask};
+use crate::session::{Ground, Registry};
 use async_trait::async_trait;
 use sqlrep_core::{
     EntryId, Member, NodeId, ReadBound, ReadError, ReadLevel, ReadPermit, Route, StateMachine,
@@ -19,8 +20,11 @@ use sqlrep_core::{
 };
 use sqlrep_env::{Env, Latency};
 use sqlrep_replica::{QueryJob, ReadOnlyJob, Readers, ReplicaError};
-use sqlrep_service::{Answer, Database, QueryOptions, Session, WriteOptions};
-use sqlrep_sql::{Begin, ReadLimits, Reply, Request};
+use sqlrep_service::{
+    Answer, Database, QueryOptions, Session, SessionError, SessionOptions, WriteOptions,
+};
+use sqlrep_sql::{ReadLimits, Reply, Request};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -48,6 +52,9 @@ pub(crate) struct Front<M: SqlMachine> {
     pub(crate) env: Env,
     pub(crate) settings: ClusterSettings,
     pub(crate) facts: crate::admin::Facts,
+    /// Those that live here.
+    pub(crate) sessions: Arc<Registry>,
+    pub(crate) ground: Arc<Ground<M>>,
     /// Acknowledged writes, forwarded ones too.
     pub(crate) writes: Latency,
     /// Answered queries.
@@ -117,24 +124,9 @@ impl<M: SqlMachine> Front<M> {
         let _ticket = queued.map_err(|_| ReadError::Overloaded)?;
         match receiver.await {
             Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(error)) => Err(self.unread(error)),
+            Ok(Err(error)) => Err(unread(&self.member, error)),
             Err(_) => Err(ReadError::Stopped),
         }
-    }
-
-    /// A reader's failure. Pages that read back wrong, or not at all, take this node out of service: the next query might
-    /// meet one that looks right (safety rule 7).
-    fn unread(&self, error: ReplicaError) -> ReadError {
-        let what = error.to_string();
-        if error.is_damage() {
-            self.member.distrust(&error.into());
-            return ReadError::Quarantined;
-        }
-        if error.is_unreadable() {
-            self.member.suspend(&error.into());
-            return ReadError::Quarantined;
-        }
-        ReadError::Failed { what }
     }
 
     /// Has the leader's node run a query.
@@ -160,7 +152,7 @@ impl<M: SqlMachine> Front<M> {
         match peer::decode(&answer) {
             Ok(peer::Answer::Query(outcome)) => outcome,
             Ok(peer::Answer::Refused(what)) | Err(what) => Err(ReadError::Failed { what }),
-            Ok(peer::Answer::Describe(_)) => Err(ReadError::Failed {
+            Ok(_) => Err(ReadError::Failed {
                 what: "the leader answered another question".to_owned(),
             }),
         }
@@ -175,6 +167,21 @@ impl<M: SqlMachine> Front<M> {
         let member = cluster.members.get(&node);
         member.map(|member| member.peer.raft.clone())
     }
+}
+
+/// A reader's failure. Pages that read back wrong, or not at all, take this node out of service: the next query might
+/// meet one that looks right (safety rule 7).
+pub(crate) fn unread<M: SqlMachine>(member: &Member<M>, error: ReplicaError) -> ReadError {
+    let what = error.to_string();
+    if error.is_damage() {
+        member.distrust(&error.into());
+        return ReadError::Quarantined;
+    }
+    if error.is_unreadable() {
+        member.suspend(&error.into());
+        return ReadError::Quarantined;
+    }
+    ReadError::Failed { what }
 }
 
 #[async_trait]
@@ -238,11 +245,7 @@ impl<M: SqlMachine> Database for Front<M> {
         }
     }
 
-    async fn begin(&self, _begin: Begin) -> Result<Box<dyn Session>, WriteError> {
-        Err(WriteError::Unsupported {
-            what: "interactive transactions aren't available in this release; send all statements \
-                   in one request with transaction=true"
-                .to_owned(),
-        })
+    async fn begin(&self, options: SessionOptions) -> Result<Box<dyn Session>, SessionError> {
+        self.session(options).await
     }
 }

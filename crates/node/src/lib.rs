@@ -40,6 +40,7 @@ mod node;
 mod open;
 mod options;
 mod peer;
+mod session;
 mod settings;
 mod start;
 
@@ -48,6 +49,7 @@ pub use error::{Failure, NodeError};
 pub use front::{QUERY_RUN_MAX, QUERY_WAIT_MAX, WRITE_WAIT_MAX};
 pub use node::{Entering, Node};
 pub use options::{Mode, Net, NodeOptions, Profile, Surroundings};
+pub use session::SESSIONS_MAX;
 pub use settings::{ClusterSettings, Difference};
 pub use sqlrep_replica::CheckpointPolicy;
 

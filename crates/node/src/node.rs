@@ -17,7 +17,10 @@ use sqlrep_core::{
 use sqlrep_env::{Actor, Env};
 use sqlrep_raft_log::RaftLog;
 use sqlrep_replica::{LocalReader, Replica};
-use sqlrep_service::{Admin, Answer, Database, QueryOptions, Status, WriteOptions};
+use sqlrep_service::{
+    Admin, Answer, Database, QueryOptions, Session, SessionError, SessionOptions, Status,
+    WriteOptions,
+};
 use sqlrep_sql::Request;
 use std::sync::Arc;
 use std::time::Duration;
@@ -147,6 +150,15 @@ impl Node {
         self.front.execute(request, options).await
     }
 
+    /// Opens an interactive transaction; see [`Database::begin`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn begin(&self, options: SessionOptions) -> Result<Box<dyn Session>, SessionError> {
+        self.front.session(options).await
+    }
+
     /// Runs a query; see [`Database::query`].
     ///
     /// # Errors
@@ -186,10 +198,12 @@ impl Node {
         }
     }
 
-    /// Hands leadership over and ends Raft: writes and strict reads go to the other nodes from here on. A front may still
+    /// Takes back what sessions hold open, hands leadership over and ends Raft: writes and strict reads go to the other nodes from here on. A front may still
     /// answer clients; [`stop`](Self::stop) comes next.
     pub async fn retire(&self) {
+        self.front.sessions.stop();
         self.front.member.stop().await;
+        self.front.sessions.emptied().await;
     }
 
     /// Stops in order: admits nothing more, hands leadership over, ends Raft, writes a checkpoint, closes the log,

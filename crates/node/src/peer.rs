@@ -3,9 +3,11 @@
 //! `core` carries these as opaque bytes on its client lane: a format byte, then bincode's variable-length encoding,
 //! bounded when it is read.
 
+use crate::session::{SessionCall, Told};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sqlrep_core::{EntryId, ReadBound, ReadError, ReadLevel};
+use sqlrep_service::{SessionError, SessionId};
 use sqlrep_sql::{Reply, Request};
 use std::time::Duration;
 
@@ -26,6 +28,11 @@ pub(crate) enum Ask {
     },
     /// Who are you to clients?
     Describe,
+    /// For a session of yours.
+    Session {
+        session: SessionId,
+        call: SessionCall,
+    },
 }
 
 /// Its answer.
@@ -35,6 +42,7 @@ pub(crate) enum Answer {
     Describe(Description),
     /// The question wasn't understood.
     Refused(String),
+    Session(Result<Told, SessionError>),
 }
 
 /// A node as clients see it.
@@ -69,7 +77,9 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use sqlrep_core::{ClusterId, LogIndex};
+    use sqlrep_core::{ClusterId, LogIndex, NodeId, WriteError};
+    use sqlrep_service::{Committed, End};
+    use sqlrep_sql::SqlError;
 
     #[test]
     fn a_question_and_an_answer_come_back() {
@@ -108,10 +118,71 @@ mod tests {
                 bound,
                 run_max: Some(Duration::new(5, 6)),
             };
-            let expected = [1, 0, 0, 0, 0, 0, number, 1, 1, 2, 1, 1, 3, 4, 0, 1, 5, 6];
+            let expected = [1, 0, 0, 0, 0, 0, 0, number, 1, 1, 2, 1, 1, 3, 4, 0, 1, 5, 6];
             assert_eq!(encode(&ask)[..], expected);
         }
         assert_eq!(encode(&Ask::Describe)[..], [1, 1]);
+        let session = SessionId::new(NodeId::new(2).unwrap(), 3);
+        for (call, expected) in [
+            (
+                SessionCall::Run(Request::default()),
+                &[1, 2, 2, 3, 0, 0, 0, 0, 0, 0][..],
+            ),
+            (SessionCall::Commit, &[1, 2, 2, 3, 1]),
+            (SessionCall::Rollback, &[1, 2, 2, 3, 2]),
+        ] {
+            assert_eq!(encode(&Ask::Session { session, call })[..], *expected);
+        }
+        let at = LogIndex(5);
+        let committed = Told::Committed(Committed { at, wrote: true });
+        for (told, expected) in [
+            (Ok(Told::Ran(Reply::default())), &[1, 3, 0, 0, 0][..]),
+            (Ok(committed), &[1, 3, 0, 1, 5, 1]),
+            (Ok(Told::RolledBack), &[1, 3, 0, 2]),
+        ] {
+            assert_eq!(encode(&Answer::Session(told))[..], *expected);
+        }
+        let text = || "x".to_owned();
+        let conflict = WriteError::Conflict;
+        let errors = [
+            (SessionError::NotFound, &b"\x00"[..]),
+            (SessionError::Ended(End::RolledBack), b"\x01\x00"),
+            (
+                SessionError::Ended(End::Committed(Some(at))),
+                b"\x01\x01\x01\x05",
+            ),
+            (SessionError::Ended(End::Idle), b"\x01\x02"),
+            (SessionError::Ended(End::Total), b"\x01\x03"),
+            (SessionError::Ended(End::LeaderChanged), b"\x01\x04"),
+            (SessionError::Ended(End::NodeStopped), b"\x01\x05"),
+            (SessionError::Ended(End::Statement), b"\x01\x06"),
+            (SessionError::Ended(End::Failed(text())), b"\x01\x07\x01x"),
+            (SessionError::Ended(End::Refused(conflict)), b"\x01\x08\x06"),
+            (SessionError::Ended(End::Unknown(text())), b"\x01\x09\x01x"),
+            (SessionError::ReadOnly, b"\x02"),
+            (
+                SessionError::Open(SqlError {
+                    code: 1,
+                    message: text(),
+                }),
+                b"\x03\x02\x01x",
+            ),
+            (SessionError::Full { limit: 4 }, b"\x04\x04"),
+            (
+                SessionError::TooLong {
+                    what: text(),
+                    limit: 6,
+                },
+                b"\x05\x01x\x06",
+            ),
+            (SessionError::Unreachable(text()), b"\x06\x01x"),
+            (SessionError::Write(WriteError::NotDone), b"\x07\x01"),
+            (SessionError::Read(ReadError::Stale), b"\x08\x01"),
+        ];
+        for (error, expected) in errors {
+            let bytes = [&[1, 3, 1], expected].concat();
+            assert_eq!(encode(&Answer::Session(Err(error)))[..], bytes);
+        }
         let replied = Answer::Query(Ok((Reply::default(), None)));
         assert_eq!(encode(&replied)[..], [1, 0, 0, 0, 0]);
         assert_eq!(

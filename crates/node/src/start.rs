@@ -9,6 +9,7 @@ use crate::node::{Entering, Node};
 use crate::open::{Opened, open};
 use crate::options::Net;
 use crate::peer::{self, Ask, Description};
+use crate::session::{Ground, Registry};
 use crate::{NodeError, NodeOptions};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -45,6 +46,9 @@ impl PeerService for Desk {
 async fn answer(front: &Front<Machine>, ask: Ask) -> peer::Answer {
     match ask {
         Ask::Describe => peer::Answer::Describe(front.facts.description.clone()),
+        Ask::Session { session, call } => {
+            peer::Answer::Session(front.sessions.call(session, call).await)
+        }
         Ask::Query {
             request,
             level,
@@ -131,9 +135,13 @@ fn front(
     };
     let readers =
         Readers::start(&opened.replica, &settings.sql, pool).map_err(NodeError::database)?;
+    let (replica, env) = (opened.replica.clone(), opened.env.clone());
+    let ground = Ground::new(member.clone(), replica, env, settings.clone());
     Ok(Front {
         member,
         readers,
+        sessions: Registry::new(opened.identity.node, opened.env.clone()),
+        ground: Arc::new(ground),
         env: opened.env.clone(),
         settings,
         facts: facts(options, opened, peer),

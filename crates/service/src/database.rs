@@ -1,8 +1,9 @@
 //! Reading and writing.
 
+use crate::{Session, SessionError, SessionOptions, Sessions};
 use async_trait::async_trait;
 use sqlrep_core::{EntryId, IdempotencyKey, ReadBound, ReadError, ReadLevel, WriteError};
-use sqlrep_sql::{Begin, Reply, Request, Statement};
+use sqlrep_sql::{Reply, Request};
 use std::time::Duration;
 
 /// How a write is to be treated.
@@ -52,7 +53,7 @@ pub struct Answer {
 
 /// A database of this cluster, whatever node and mode. Forwards to the leader where that is needed.
 #[async_trait]
-pub trait Database: Send + Sync {
+pub trait Database: Sessions {
     /// Replicates a request and answers once it is committed and applied.
     ///
     /// # Errors
@@ -71,32 +72,10 @@ pub trait Database: Send + Sync {
     /// error is the same either way.
     async fn is_read_only(&self, request: &Request) -> bool;
 
-    /// Opens an interactive transaction.
+    /// Opens an interactive transaction for one user.
     ///
     /// # Errors
     ///
-    /// [`WriteError::Unsupported`] where this release has none.
-    async fn begin(&self, begin: Begin) -> Result<Box<dyn Session>, WriteError>;
-}
-
-/// An interactive transaction. Dropping it rolls back. After a rollback by the server every call fails, so
-/// that nothing slips into autocommit.
-#[async_trait]
-pub trait Session: Send {
-    /// Runs statements.
-    ///
-    /// # Errors
-    ///
-    /// [`WriteError`].
-    async fn run(&mut self, statements: Vec<Statement>) -> Result<Reply, WriteError>;
-
-    /// Commits; answers where, if anything was written.
-    ///
-    /// # Errors
-    ///
-    /// [`WriteError`].
-    async fn commit(self: Box<Self>) -> Result<Option<EntryId>, WriteError>;
-
-    /// Gives up.
-    async fn rollback(self: Box<Self>);
+    /// As [`Sessions::open`].
+    async fn begin(&self, options: SessionOptions) -> Result<Box<dyn Session>, SessionError>;
 }

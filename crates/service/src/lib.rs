@@ -4,6 +4,7 @@
 //! ```text
 //!   front ──► Database::execute ──► this node's Raft core ──► the leader ──► log, quorum ──► reply
 //!         ──► Database::query   ──► leave to read (level) ──► a reader connection of this node
+//!         ──► Sessions          ──► the node that owns the session ──► one transaction, statement by statement
 //!         ──► Admin             ──► status, members, leadership
 //! ```
 //!
@@ -12,8 +13,13 @@
 
 mod admin;
 mod database;
+mod session;
 
 pub use admin::{
     Admin, AdminError, Health, Histogram, LogStatus, NodeStatus, Role, SqliteStatus, Status,
 };
-pub use database::{Answer, Database, QueryOptions, Session, WriteOptions};
+pub use database::{Answer, Database, QueryOptions, WriteOptions};
+pub use session::{
+    Committed, End, NoSessionId, SESSION_IDLE, SESSION_MAX, SESSION_TOTAL, Session, SessionError,
+    SessionId, SessionOptions, Sessions,
+};

@@ -11,10 +11,11 @@ use sqlrep_core::{
     WriteError,
 };
 use sqlrep_service::{
-    Admin, AdminError, Answer, Database, Health, Histogram, LogStatus, NodeStatus, QueryOptions,
-    Role, Session, SqliteStatus, Status, WriteOptions,
+    Admin, AdminError, Answer, Committed, Database, Health, Histogram, LogStatus, NodeStatus,
+    QueryOptions, Role, Session, SessionError, SessionId, SessionOptions, Sessions, SqliteStatus,
+    Status, WriteOptions,
 };
-use sqlrep_sql::{Begin, Outcome, Reply, Request, Rows, SqlError, Value, Written};
+use sqlrep_sql::{Outcome, Reply, Request, Rows, SqlError, Value, Written};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -31,11 +32,17 @@ pub(super) enum Asked {
     Nodes(Duration),
     Health(bool),
     Compare(Duration),
+    Open(SessionOptions),
+    Run(SessionId, Request),
+    Commit(SessionId),
+    Rollback(SessionId),
 }
 
 pub(super) struct Mock {
     pub(super) write: Result<Answer, WriteError>,
     pub(super) read: Result<Answer, ReadError>,
+    /// What every call of a session gives.
+    pub(super) session: Result<Reply, SessionError>,
     pub(super) read_only: bool,
     pub(super) status: Status,
     pub(super) leader: Option<NodeStatus>,
@@ -131,6 +138,7 @@ impl Mock {
         Self {
             write: Ok(answer(vec![written(1, 1)])),
             read: Ok(answer(vec![])),
+            session: Ok(Reply::default()),
             read_only: false,
             status: status(),
             leader: Some(node(1, true)),
@@ -262,9 +270,38 @@ impl Database for Mock {
         self.read_only
     }
 
-    async fn begin(&self, _: Begin) -> Result<Box<dyn Session>, WriteError> {
-        Err(WriteError::Stopped)
+    async fn begin(&self, _: SessionOptions) -> Result<Box<dyn Session>, SessionError> {
+        Err(SessionError::NotFound)
     }
+}
+
+#[async_trait]
+impl Sessions for Mock {
+    async fn open(&self, options: SessionOptions) -> Result<SessionId, SessionError> {
+        self.ask(Asked::Open(options));
+        self.session.clone().map(|_| session())
+    }
+
+    async fn run(&self, session: SessionId, request: Request) -> Result<Reply, SessionError> {
+        self.ask(Asked::Run(session, request));
+        self.session.clone()
+    }
+
+    async fn commit(&self, session: SessionId) -> Result<Committed, SessionError> {
+        self.ask(Asked::Commit(session));
+        let at = LogIndex(9);
+        self.session.clone().map(|_| Committed { at, wrote: true })
+    }
+
+    async fn rollback(&self, session: SessionId) -> Result<(), SessionError> {
+        self.ask(Asked::Rollback(session));
+        self.session.clone().map(drop)
+    }
+}
+
+/// The one that a mock opens.
+pub(super) fn session() -> SessionId {
+    SessionId::new(NodeId::new(2).unwrap(), 0xab)
 }
 
 #[async_trait]

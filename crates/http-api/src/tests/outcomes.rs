@@ -26,7 +26,7 @@ fn write_errors() -> Vec<(WriteError, u16)> {
             413,
         ),
         (WriteError::DiskFull, 503),
-        (WriteError::Conflict, 503),
+        (WriteError::Conflict, 409),
         (WriteError::KeyExpired, 200),
         (WriteError::KeyReused, 422),
         (

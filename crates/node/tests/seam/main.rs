@@ -9,6 +9,7 @@
 mod crash;
 mod divergence;
 mod full;
+mod sessions;
 mod slow;
 mod traces;
 mod world;
