@@ -219,7 +219,7 @@ impl Front {
         headers.insert(OWN_VERSION, fixed(RELEASE));
         headers.insert(
             ACCESS_CONTROL_ALLOW_METHODS,
-            fixed("OPTIONS, GET, POST, DELETE"),
+            fixed("OPTIONS, GET, POST"),
         );
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, fixed(ALLOWED_HEADERS));
         if let Some(origin) = &self.allow_origin {

@@ -5,5 +5,6 @@ mod limits;
 mod mock;
 mod outcomes;
 mod parameters;
+mod sessions;
 mod sockets;
 mod vectors;
