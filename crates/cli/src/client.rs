@@ -21,6 +21,15 @@ const REQUEST_MAX: Duration = Duration::from_secs(60);
 /// The largest answer that is taken in.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
+/// How long a person may think within a transaction.
+const SESSION_IDLE_MS: u64 = 60_000;
+
+/// How long a transaction of a person may last.
+const SESSION_TOTAL_MS: u64 = 600_000;
+
+/// How the API begins to say that a COMMIT was refused by SQLite and nothing is over.
+const STILL_OPEN: &str = "not committed, the transaction is still open";
+
 /// How much of an error page is shown.
 const ERROR_CHARS_MAX: usize = 500;
 
@@ -62,6 +71,9 @@ pub(crate) enum ClientError {
     /// The node refused.
     #[error("the node refuses: {0}")]
     Refused(String),
+    /// SQLite refused a COMMIT.
+    #[error("{0}")]
+    StillOpen(String),
     /// The node names another place.
     #[error("the node redirects to {0}; give that as --addr if you trust it")]
     Redirected(String),
@@ -89,6 +101,14 @@ struct Answer {
     #[serde(default)]
     results: Vec<Outcome>,
     error: Option<String>,
+}
+
+/// What came back.
+struct Posted {
+    status: StatusCode,
+    text: String,
+    /// Whether the answer says that its outcome isn't known, if it has one that says anything.
+    unknown: bool,
 }
 
 /// A client of one node.
@@ -134,11 +154,61 @@ impl Client {
         statements: &Value,
         level: &str,
     ) -> Result<Vec<Outcome>, ClientError> {
-        let url = format!("{}/db/request?level={level}", self.target);
-        let body = statements.to_string();
+        let path = format!("/db/request?level={level}");
+        let posted = self.post(&path, statements)?;
+        succeeded(posted.status, &posted.text)?;
+        outcomes(&posted.text, posted.unknown)
+    }
+
+    /// Opens a session; its name.
+    pub(crate) fn begin(&self, begin: &str, level: &str) -> Result<String, ClientError> {
+        let body = serde_json::json!({
+            "begin": begin,
+            "level": level,
+            "idle_ms": SESSION_IDLE_MS,
+            "total_ms": SESSION_TOTAL_MS,
+        });
+        let posted = self.post("/v1/sessions", &body)?;
+        succeeded(posted.status, &posted.text)?;
+        let answer: Value = serde_json::from_str(&posted.text)
+            .map_err(|error| ClientError::Malformed(error.to_string()))?;
+        let name = answer["session"].as_str().map(str::to_owned);
+        name.ok_or_else(|| ClientError::Malformed("it names no session".to_owned()))
+    }
+
+    /// Runs statements in a session.
+    pub(crate) fn statements(
+        &self,
+        session: &str,
+        statements: &Value,
+    ) -> Result<Vec<Outcome>, ClientError> {
+        let posted = self.post(&format!("/v1/sessions/{session}/statements"), statements)?;
+        succeeded(posted.status, &posted.text)?;
+        outcomes(&posted.text, posted.unknown)
+    }
+
+    /// Commits a session, or takes it back.
+    pub(crate) fn end(&self, session: &str, commit: bool) -> Result<(), ClientError> {
+        let how = if commit { "commit" } else { "rollback" };
+        let posted = self.post(&format!("/v1/sessions/{session}/{how}"), &Value::Null)?;
+        if posted.status == StatusCode::CONFLICT && posted.text.starts_with(STILL_OPEN) {
+            return Err(ClientError::StillOpen(posted.text.trim().to_owned()));
+        }
+        succeeded(posted.status, &posted.text)?;
+        if posted.unknown {
+            outcomes(&posted.text, true)?;
+        }
+        Ok(())
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Result<Posted, ClientError> {
+        let body = match body {
+            Value::Null => String::new(),
+            body => body.to_string(),
+        };
         let sent = self
             .agent
-            .post(url)
+            .post(format!("{}{path}", self.target))
             .header("content-type", "application/json")
             .send(body.as_bytes());
         let response = match sent {
@@ -148,8 +218,11 @@ impl Client {
         };
         let unknown = response.headers().contains_key("x-sqlrep-outcome");
         let (status, text) = read(response).map_err(ClientError::Unknown)?;
-        succeeded(status, &text)?;
-        outcomes(&text, unknown)
+        Ok(Posted {
+            status,
+            text,
+            unknown,
+        })
     }
 
     /// Gets JSON.

@@ -217,10 +217,7 @@ impl Front {
         let fixed = HeaderValue::from_static;
         headers.insert(VERSION, fixed(API_VERSION));
         headers.insert(OWN_VERSION, fixed(RELEASE));
-        headers.insert(
-            ACCESS_CONTROL_ALLOW_METHODS,
-            fixed("OPTIONS, GET, POST"),
-        );
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, fixed("OPTIONS, GET, POST"));
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, fixed(ALLOWED_HEADERS));
         if let Some(origin) = &self.allow_origin {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());

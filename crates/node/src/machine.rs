@@ -6,6 +6,7 @@ use sqlrep_core::{
     Applied, CheckpointStep, Committed, EntryEnd, EntryId, Epoch, EpochEnd, EpochId, Interrupt,
     LogIndex, MachineError, Mismatch, StateMachine, Step, Which,
 };
+use sqlrep_env::UnixMillis;
 use sqlrep_replica::{Replica, Sink, Source};
 use sqlrep_sql::{Reply, Request, SqlSettings};
 use sqlrep_statement_sm::{StatementEpoch, StatementMachine};
@@ -55,6 +56,18 @@ impl Machine {
     pub(crate) fn checksum_mismatches(&self) -> u64 {
         either!(self, it => it.checksum_mismatches())
     }
+}
+
+/// The last stamp of a version, which its mode keeps beside the pages.
+///
+/// # Errors
+///
+/// The mode's: state of another release.
+pub(crate) fn last_stamp(mode: Mode, side: &[u8]) -> Result<UnixMillis, MachineError> {
+    Ok(match mode {
+        Mode::Statement => sqlrep_statement_sm::last_stamp(side)?,
+        Mode::Page => sqlrep_wal_sm::last_stamp(side)?,
+    })
 }
 
 impl Epoch for ModeEpoch {

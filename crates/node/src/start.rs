@@ -136,7 +136,13 @@ fn front(
     let readers =
         Readers::start(&opened.replica, &settings.sql, pool).map_err(NodeError::database)?;
     let (replica, env) = (opened.replica.clone(), opened.env.clone());
-    let ground = Ground::new(member.clone(), replica, env, settings.clone());
+    let ground = Ground::new(
+        member.clone(),
+        replica,
+        env,
+        settings.clone(),
+        opened.identity.mode,
+    );
     Ok(Front {
         member,
         readers,

@@ -26,6 +26,7 @@ mod policy;
 mod reader;
 mod readers;
 mod replica;
+mod scenes;
 mod snapshot;
 mod stamp;
 
@@ -37,6 +38,7 @@ pub use readers::{
     QueryJob, ReadDone, ReadOnlyJob, ReadTicket, ReaderOptions, Readers, ReadersFull,
 };
 pub use replica::{Finished, Replica};
+pub use scenes::Scenes;
 pub use snapshot::{Sink, Source};
 pub use stamp::{Stamp, stamp};
 

@@ -35,10 +35,9 @@ mod epoch;
 mod error;
 mod machine;
 mod reset;
-mod scenes;
 mod side;
 
 pub use epoch::StatementEpoch;
 pub use error::StatementError;
 pub use machine::StatementMachine;
-pub use scenes::Scenes;
+pub use side::last_stamp;

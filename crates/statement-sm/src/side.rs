@@ -55,6 +55,15 @@ impl Side {
     }
 }
 
+/// The last stamp in a version's side state of this mode.
+///
+/// # Errors
+///
+/// State of another release.
+pub fn last_stamp(side: &[u8]) -> Result<UnixMillis, StatementError> {
+    Ok(Side::decode(side)?.last_stamp)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

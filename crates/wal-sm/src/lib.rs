@@ -36,4 +36,5 @@ pub use page_set::{
     Applying, Base, ENCODE_BYTES_MAX, Ended, Head, NewPage, Old, PART_BYTES_MAX,
     PART_IMAGE_BYTES_MAX, PageChange, PageSet, PageSource, Part, apply, encode,
 };
+pub use side::last_stamp;
 pub use tail::Tail;

@@ -85,6 +85,15 @@ fn tail([term, node, epoch, sequence]: [u64; 4]) -> Result<Tail, PageModeError> 
     })
 }
 
+/// The last stamp in a version's side state of this mode.
+///
+/// # Errors
+///
+/// State of another release.
+pub fn last_stamp(side: &[u8]) -> Result<UnixMillis, PageModeError> {
+    Ok(Side::decode(side)?.last_stamp)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,7 +17,7 @@ pub(super) const HELP: &str = "\
 .status               how the node is
 .tables               tables and views
 .timer on|off         show how long statements take
-SQL ends with a semicolon.
+SQL ends with a semicolon. BEGIN [IMMEDIATE|READ] opens a transaction, the prompt shows it: sqlrep*>.
 ";
 
 /// A dot command.

@@ -1,14 +1,15 @@
 //! `sqlrep shell`: SQL to a node over HTTP, from a terminal, a pipe or `-c`.
 //!
 //! At a terminal an error is shown and the shell goes on; a pipe and `-c` end at the first one with code 1, because
-//! what follows in a script mostly builds on what came before. Each statement is a request of its own, so BEGIN and
-//! COMMIT don't reach over statements: the server refuses them.
+//! what follows in a script mostly builds on what came before. Each statement is a request of its own, or one of the
+//! session that BEGIN opens and COMMIT or ROLLBACK ends; what is open when the shell ends is taken back.
 
 mod command;
 mod format;
 mod level;
 mod session;
 mod statements;
+mod transaction;
 
 pub(crate) use format::Format;
 pub(crate) use level::Level;
@@ -43,6 +44,7 @@ pub(crate) fn run(arguments: &ShellArguments) -> Exit {
         level: arguments.level,
         timer: false,
         depth: 0,
+        transaction: None,
     };
     let done = match &arguments.command {
         Some(text) => session.script(text.as_bytes()).map(drop),
@@ -52,7 +54,8 @@ pub(crate) fn run(arguments: &ShellArguments) -> Exit {
         }
         None => session.script(io::stdin().lock()).map(drop),
     };
-    ended(done)
+    let closed = session.close();
+    ended(done.and(closed))
 }
 
 fn ended(done: Result<(), ShellError>) -> Exit {
@@ -91,10 +94,10 @@ fn prompt<N: Node>(
 ) -> Result<(), ReadlineError> {
     let mut waiting = Statements::default();
     loop {
-        let prompt = if waiting.is_empty() {
-            "sqlrep> "
-        } else {
-            "   ...> "
+        let prompt = match (waiting.is_empty(), &session.transaction) {
+            (true, None) => "sqlrep> ",
+            (true, Some(_)) => "sqlrep*> ",
+            (false, _) => "   ...> ",
         };
         let line = match editor.readline(prompt) {
             Ok(line) => line,

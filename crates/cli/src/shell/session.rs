@@ -1,12 +1,14 @@
 //! One shell: where its results go, how they look, and what went wrong.
 //!
 //! Invariant: [`Session::run`] tells of every failure, by its error; nothing is printed for a statement that failed but
-//! what came before it in the same line.
+//! what came before it in the same line. Between BEGIN and the user's COMMIT or ROLLBACK every statement goes to the
+//! transaction's session: one that the server has ended refuses it, so that nothing runs outside by mistake.
 
 use super::command::{DotCommand, HELP};
 use super::format::Format;
 use super::level::Level;
 use super::statements::Statements;
+use super::transaction::Control;
 use crate::client::{Client, ClientError, Outcome};
 use crate::status;
 use serde_json::{Value, json};
@@ -48,6 +50,10 @@ pub(super) enum Next {
 /// Asks a node; a seam, so that tests need none.
 pub(super) trait Node {
     fn request(&self, statements: &Value, level: &str) -> Result<Vec<Outcome>, ClientError>;
+    /// Opens a transaction; its name.
+    fn begin(&self, begin: &str, level: &str) -> Result<String, ClientError>;
+    fn statements(&self, session: &str, statements: &Value) -> Result<Vec<Outcome>, ClientError>;
+    fn end(&self, session: &str, commit: bool) -> Result<(), ClientError>;
     fn status(&self) -> Result<String, ClientError>;
     fn nodes(&self) -> Result<String, ClientError>;
 }
@@ -55,6 +61,18 @@ pub(super) trait Node {
 impl Node for Client {
     fn request(&self, statements: &Value, level: &str) -> Result<Vec<Outcome>, ClientError> {
         Self::request(self, statements, level)
+    }
+
+    fn begin(&self, begin: &str, level: &str) -> Result<String, ClientError> {
+        Self::begin(self, begin, level)
+    }
+
+    fn statements(&self, session: &str, statements: &Value) -> Result<Vec<Outcome>, ClientError> {
+        Self::statements(self, session, statements)
+    }
+
+    fn end(&self, session: &str, commit: bool) -> Result<(), ClientError> {
+        Self::end(self, session, commit)
     }
 
     fn status(&self) -> Result<String, ClientError> {
@@ -75,6 +93,8 @@ pub(super) struct Session<'a, N> {
     pub(super) level: Level,
     pub(super) timer: bool,
     pub(super) depth: usize,
+    /// The session of the transaction that the user has begun and not ended, whatever the server did with it meanwhile.
+    pub(super) transaction: Option<String>,
 }
 
 impl<N: Node> Session<'_, N> {
@@ -113,12 +133,56 @@ impl<N: Node> Session<'_, N> {
 
     /// Runs a statement and prints what it gave.
     pub(super) fn run(&mut self, statement: &str) -> Result<(), ShellError> {
-        self.ask(&json!([statement]))
+        match Control::of(statement) {
+            None => self.ask(&json!([statement])),
+            Some(Control::Begin(begin)) => self.begin(begin),
+            Some(Control::Commit) => self.end(true),
+            Some(Control::Rollback) => self.end(false),
+        }
+    }
+
+    fn begin(&mut self, begin: &str) -> Result<(), ShellError> {
+        if self.transaction.is_some() {
+            let text = "cannot start a transaction within a transaction; COMMIT or ROLLBACK first";
+            return Err(ShellError::Sql(text.to_owned()));
+        }
+        self.transaction = Some(self.node.begin(begin, self.level.name())?);
+        Ok(())
+    }
+
+    /// Ends the transaction for the shell, unless SQLite says that it is still open.
+    fn end(&mut self, commit: bool) -> Result<(), ShellError> {
+        let Some(session) = self.transaction.take() else {
+            let what = if commit { "commit" } else { "rollback" };
+            let text = format!("cannot {what} - no transaction is active");
+            return Err(ShellError::Sql(text));
+        };
+        let ended = self.node.end(&session, commit);
+        if let Err(ClientError::StillOpen(_)) = &ended {
+            self.transaction = Some(session);
+        }
+        Ok(ended?)
+    }
+
+    /// Takes back what is open when the shell ends.
+    pub(super) fn close(&mut self) -> Result<(), ShellError> {
+        match self.transaction {
+            Some(_) => self.end(false),
+            None => Ok(()),
+        }
+    }
+
+    /// In the transaction, if there is one.
+    fn request(&self, statements: &Value) -> Result<Vec<Outcome>, ClientError> {
+        match &self.transaction {
+            Some(session) => self.node.statements(session, statements),
+            None => self.node.request(statements, self.level.name()),
+        }
     }
 
     fn ask(&mut self, statements: &Value) -> Result<(), ShellError> {
         let begun = self.clock.now();
-        let outcomes = self.node.request(statements, self.level.name())?;
+        let outcomes = self.request(statements)?;
         let took = self.clock.now().since(begun);
         for outcome in &outcomes {
             if let Some(error) = &outcome.error {
@@ -164,7 +228,7 @@ impl<N: Node> Session<'_, N> {
 
     /// Prints the first column, whatever the format.
     fn names(&mut self, statements: &Value) -> Result<(), ShellError> {
-        for outcome in self.node.request(statements, self.level.name())? {
+        for outcome in self.request(statements)? {
             if let Some(error) = outcome.error {
                 return Err(ShellError::Sql(error));
             }

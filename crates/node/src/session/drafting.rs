@@ -11,13 +11,14 @@
 
 use super::ground::{Ground, Version};
 use super::transaction::{Ran, Transaction};
-use crate::WRITE_WAIT_MAX;
 use crate::front::SqlMachine;
+use crate::machine::last_stamp;
+use crate::{Mode, WRITE_WAIT_MAX};
 use async_trait::async_trait;
 use sqlrep_core::{LogIndex, Route, WriteError};
+use sqlrep_replica::Scenes;
 use sqlrep_service::{Committed, End, SessionError, SessionOptions};
 use sqlrep_sql::{Draft, Drafted, Request, SqlFailure};
-use sqlrep_statement_sm::Scenes;
 use sqlrep_vfs::rusqlite::InterruptHandle;
 use std::sync::Arc;
 
@@ -118,11 +119,16 @@ async fn open<M: SqlMachine>(
     options: &SessionOptions,
 ) -> Result<Box<Open>, SessionError> {
     let version = ground.pin(options).await?;
-    let scenes = Scenes::begin(&ground.env, &version.pin.end().side.mode);
-    let scenes = scenes.map_err(|error| over(End::Failed(error.to_string())))?;
+    let last = last_stamp(ground.mode, &version.pin.end().side.mode);
+    let last = last.map_err(|error| over(End::Failed(error.to_string())))?;
+    let scenes = Scenes::begin(&ground.env, last);
     let (store, env) = (ground.replica.store().clone(), ground.env.clone());
     let (settings, pin) = (ground.settings.sql.clone(), version.pin.clone());
-    let begin = move || Draft::begin(&store, &env, &settings, pin);
+    let draft = match ground.mode {
+        Mode::Statement => Draft::begin,
+        Mode::Page => Draft::lead,
+    };
+    let begin = move || draft(&store, &env, &settings, pin);
     let begun = ground.on_worker(begin).await?;
     let draft = begun.map_err(|failure| ground.failed(&version, failure))?;
     Ok(Box::new(Open {

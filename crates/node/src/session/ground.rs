@@ -1,7 +1,7 @@
 //! What transactions of a node stand on: its member, its pages, and workers for what blocks.
 
 use crate::front::SqlMachine;
-use crate::{ClusterSettings, QUERY_RUN_MAX};
+use crate::{ClusterSettings, Mode, QUERY_RUN_MAX};
 use sqlrep_core::{LogIndex, Member, ReadBound, ReadError, ReadLevel};
 use sqlrep_env::{Env, Pool};
 use sqlrep_replica::{Replica, ReplicaError};
@@ -23,6 +23,7 @@ pub(crate) struct Ground<M: SqlMachine> {
     pub(crate) replica: Arc<Replica>,
     pub(crate) env: Env,
     pub(crate) settings: ClusterSettings,
+    pub(crate) mode: Mode,
     pool: Pool,
 }
 
@@ -46,6 +47,7 @@ impl<M: SqlMachine> Ground<M> {
         replica: Arc<Replica>,
         env: Env,
         settings: ClusterSettings,
+        mode: Mode,
     ) -> Self {
         let pool = Pool::start(&*env.executor, "session", WORKERS, JOBS_MAX);
         Self {
@@ -53,6 +55,7 @@ impl<M: SqlMachine> Ground<M> {
             replica,
             env,
             settings,
+            mode,
             pool,
         }
     }

@@ -5,9 +5,9 @@ use super::drafting::Drafting;
 use super::reading::Reading;
 use super::registry::Handle;
 use super::transaction::Transaction;
+use crate::WRITE_WAIT_MAX;
 use crate::front::{Front, SqlMachine};
 use crate::peer::{self, Ask};
-use crate::{Mode, WRITE_WAIT_MAX};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use sqlrep_core::{AskError, WriteError};
@@ -61,13 +61,10 @@ impl<M: SqlMachine> Front<M> {
         if options.begin == Begin::Read {
             return Ok(Box::new(Reading::begin(ground, options).await?));
         }
-        match (self.facts.mode, options.begin) {
-            (Mode::Statement, Begin::Immediate) => Ok(Box::new(
-                Drafting::immediate(ground, options.clone()).await?,
-            )),
-            (Mode::Statement, _) => Ok(Box::new(Drafting::deferred(ground, options.clone()))),
-            (Mode::Page, _) => Err(unsupported()),
-        }
+        Ok(match options.begin {
+            Begin::Immediate => Box::new(Drafting::immediate(ground, options.clone()).await?),
+            _ => Box::new(Drafting::deferred(ground, options.clone())),
+        })
     }
 
     async fn session_call(
@@ -93,13 +90,6 @@ impl<M: SqlMachine> Front<M> {
             Err(what) => Err(unknown(&what)),
         }
     }
-}
-
-fn unsupported() -> SessionError {
-    let what = "interactive transactions that write aren't available in page mode in this release; send all \
-                statements in one request with transaction=true";
-    let what = what.to_owned();
-    WriteError::Unsupported { what }.into()
 }
 
 fn unknown(cause: &str) -> SessionError {

@@ -10,6 +10,8 @@ mod crash;
 mod divergence;
 #[path = "../seam/full.rs"]
 mod full;
+#[path = "../seam/sessions.rs"]
+mod sessions;
 #[path = "../seam/slow.rs"]
 mod slow;
 #[path = "../seam/traces.rs"]

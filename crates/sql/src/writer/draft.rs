@@ -57,8 +57,30 @@ impl Draft {
         settings: &SqlSettings,
         pin: Arc<Pin>,
     ) -> Result<Self, SqlFailure> {
+        Self::of(store, env, settings, (Kind::Private(pin), Role::Writer))
+    }
+
+    /// The same where only the leader will replay it, on [`Writer::lead`]'s connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`begin`](Self::begin).
+    pub fn lead(
+        store: &Arc<Store>,
+        env: &Env,
+        settings: &SqlSettings,
+        pin: Arc<Pin>,
+    ) -> Result<Self, SqlFailure> {
+        Self::of(store, env, settings, (Kind::Private(pin), Role::Leader))
+    }
+
+    fn of(
+        store: &Arc<Store>,
+        env: &Env,
+        settings: &SqlSettings,
+        private: (Kind, Role),
+    ) -> Result<Self, SqlFailure> {
         settings.check()?;
-        let private = (Kind::Private(pin), Role::Writer);
         let mut writer = Writer::open_kind(store, env, settings, private, Stop::default())?;
         let nothing = Scene {
             now: UnixMillis(0),

@@ -25,6 +25,29 @@ impl Node for &Noting {
         }])
     }
 
+    fn begin(&self, begin: &str, level: &str) -> Result<String, ClientError> {
+        let asked = (format!("begin {begin}"), level.to_owned());
+        self.0.borrow_mut().push(asked);
+        Ok("s".to_owned())
+    }
+
+    fn statements(&self, session: &str, statements: &Value) -> Result<Vec<Outcome>, ClientError> {
+        if statements.to_string().contains("late") {
+            return Err(ClientError::Refused("the transaction is over".to_owned()));
+        }
+        Node::request(self, statements, session)
+    }
+
+    fn end(&self, session: &str, commit: bool) -> Result<(), ClientError> {
+        let times = self.0.borrow().len();
+        let asked = (format!("end {commit}"), session.to_owned());
+        self.0.borrow_mut().push(asked);
+        match (commit, times) {
+            (true, 2) => Err(ClientError::StillOpen("still open".to_owned())),
+            _ => Ok(()),
+        }
+    }
+
     fn status(&self) -> Result<String, ClientError> {
         Ok("fine\n".to_owned())
     }
@@ -46,8 +69,10 @@ fn shell(script: &str) -> (String, Result<Next, ShellError>, Vec<(String, String
         level: Level::Weak,
         timer: false,
         depth: 0,
+        transaction: None,
     };
     let end = session.script(script.as_bytes());
+    session.close().unwrap();
     (String::from_utf8(out).unwrap(), end, node.0.into_inner())
 }
 
@@ -111,4 +136,51 @@ fn a_file_that_reads_itself_ends() {
 fn the_timer_shows_a_time() {
     let (out, _, _) = shell(".timer on\nSELECT 1;");
     assert!(out.ends_with(" ms\n"), "{out}");
+}
+
+fn asked(script: &str) -> (Option<String>, Vec<String>) {
+    let (_, end, asked) = shell(script);
+    let asked = asked.iter().map(|(text, to)| format!("{text} {to}"));
+    (end.err().map(|error| error.to_string()), asked.collect())
+}
+
+#[test]
+fn a_transaction_reaches_over_statements() {
+    let (error, asked) = asked("BEGIN IMMEDIATE; SELECT 1; SELECT 2; COMMIT; SELECT 3;");
+    assert_eq!(error, None);
+    let expected = [
+        "begin immediate weak",
+        r#"["SELECT 1;"] s"#,
+        r#"["SELECT 2;"] s"#,
+        "end true s",
+        r#"["SELECT 3;"] weak"#,
+    ];
+    assert_eq!(asked, expected);
+}
+
+/// Rule 41: behind a rollback by the server nothing slips out of the transaction, and a script that ends within one takes it back.
+#[test]
+fn an_ended_transaction_stays_the_shells_until_its_user_ends_it() {
+    let (error, asked) = asked("BEGIN; SELECT 1; INSERT late; INSERT late;");
+    assert_eq!(error.unwrap(), "the node refuses: the transaction is over");
+    assert_eq!(
+        asked,
+        ["begin deferred weak", r#"["SELECT 1;"] s"#, "end false s"]
+    );
+}
+
+#[test]
+fn a_commit_that_sqlite_refuses_leaves_it_open() {
+    let (error, asked) = asked("BEGIN; SELECT 1; COMMIT;");
+    assert_eq!(error.unwrap(), "still open");
+    assert_eq!(asked[2..], ["end true s", "end false s"]);
+}
+
+#[test]
+fn transactions_dont_nest_and_dont_end_twice() {
+    let (error, _) = asked("BEGIN; BEGIN;");
+    assert!(error.unwrap().contains("within a transaction"));
+    let (error, asked) = asked("COMMIT;");
+    assert_eq!(error.unwrap(), "cannot commit - no transaction is active");
+    assert!(asked.is_empty());
 }

@@ -2,8 +2,6 @@
 //!
 //! Time goes on within a session, and from the version that it began on: by the rule of entries (safety rule 39).
 
-use crate::StatementError;
-use crate::side::Side;
 use crate::stamp::stamp;
 use sqlrep_env::{Env, UnixMillis};
 use sqlrep_sql::Scene;
@@ -16,15 +14,11 @@ pub struct Scenes {
 }
 
 impl Scenes {
-    /// `side` is the mode's side state of the version that the session sees.
-    ///
-    /// # Errors
-    ///
-    /// State of another release.
-    pub fn begin(env: &Env, side: &[u8]) -> Result<Self, StatementError> {
-        let last = Side::decode(side)?.last_stamp;
+    /// `last` is the last stamp of the version that the session sees.
+    #[must_use]
+    pub fn begin(env: &Env, last: UnixMillis) -> Self {
         let env = env.clone();
-        Ok(Self { env, last })
+        Self { env, last }
     }
 
     /// For the next statement.
@@ -45,14 +39,10 @@ mod tests {
     #[test]
     fn time_goes_on_from_the_version() {
         let env = Env::inline(1);
-        let side = Side {
-            last_stamp: UnixMillis(env.clock.wall().0 + 5_000),
-            ..Side::default()
-        };
-        let mut scenes = Scenes::begin(&env, &side.encode()).unwrap();
+        let last = UnixMillis(env.clock.wall().0 + 5_000);
+        let mut scenes = Scenes::begin(&env, last);
         let (one, two) = (scenes.draw(), scenes.draw());
-        assert_eq!((one.now, two.now), (side.last_stamp, side.last_stamp));
+        assert_eq!((one.now, two.now), (last, last));
         assert_ne!(one.seed, two.seed);
-        assert!(Scenes::begin(&env, &[9]).is_err());
     }
 }
