@@ -22,7 +22,7 @@ pub(crate) enum Machine {
 /// Of the same mode as the machine.
 pub(crate) enum ModeEpoch {
     Statement(StatementEpoch),
-    Page(PageEpoch),
+    Page(Box<PageEpoch>),
 }
 
 /// Asks whichever it is.
@@ -130,7 +130,7 @@ impl StateMachine for Machine {
             }
             Self::Page(it) => {
                 let (epoch, interrupt) = it.lead(epoch);
-                (ModeEpoch::Page(epoch), interrupt)
+                (ModeEpoch::Page(Box::new(epoch)), interrupt)
             }
         }
     }

@@ -10,15 +10,15 @@
 //! 3. No clock, no cache and no thread has a say in an answer.
 
 mod draft;
+mod open;
 mod replay;
 mod savepoints;
 
 pub use draft::{Draft, Drafted};
 
-use crate::budget::{Budget, Stop};
+use crate::budget::Budget;
 use crate::drawn::{self, Marks};
-use crate::guard::{Facts, Guard, VERSION_FUNCTIONS, vacuum_alone, version_function};
-use crate::pragma::Role;
+use crate::guard::{Facts, Guard, vacuum_alone};
 use crate::step::{self, Arguments, Full, Room, StepError};
 use crate::vacuum::is_vacuum;
 use crate::verdict::{self, Halt, refuse};
@@ -26,14 +26,12 @@ use crate::{
     Outcome, Reply, Request, Shape, SqlError, SqlFailure, SqlSettings, Statement, Written,
 };
 use rusqlite::fallible_iterator::FallibleIterator;
-use rusqlite::functions::FunctionFlags;
-use rusqlite::hooks::Action;
 use rusqlite::{Batch, ffi};
 use savepoints::Savepoints;
 use serde::{Deserialize, Serialize};
-use sqlrep_env::{Clock, Env, UnixMillis};
-use sqlrep_store::{Store, Version};
-use sqlrep_vfs::{Connection, Kind};
+use sqlrep_env::{Clock, UnixMillis};
+use sqlrep_store::Version;
+use sqlrep_vfs::Connection;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -114,66 +112,6 @@ struct Marked {
 }
 
 impl Writer {
-    /// Opens the writer of `store`; there is at most one.
-    ///
-    /// # Errors
-    ///
-    /// [`SqlFailure::Connection`], or settings that make no sense.
-    pub fn open(store: &Arc<Store>, env: &Env, settings: &SqlSettings) -> Result<Self, SqlFailure> {
-        Self::of(store, env, settings, Role::Writer, Stop::default())
-    }
-
-    /// Opens it where it alone executes and its pages travel: what differs between nodes or runs is free to. `stop` ends it
-    /// from another thread.
-    ///
-    /// # Errors
-    ///
-    /// As [`open`](Self::open).
-    pub fn lead(
-        store: &Arc<Store>,
-        env: &Env,
-        settings: &SqlSettings,
-        stop: Stop,
-    ) -> Result<Self, SqlFailure> {
-        Self::of(store, env, settings, Role::Leader, stop)
-    }
-
-    fn of(
-        store: &Arc<Store>,
-        env: &Env,
-        settings: &SqlSettings,
-        role: Role,
-        stop: Stop,
-    ) -> Result<Self, SqlFailure> {
-        settings.check()?;
-        let kind = Kind::Writer {
-            normalize_version: role == Role::Writer,
-        };
-        Self::open_kind(store, env, settings, (kind, role), stop)
-    }
-
-    fn open_kind(
-        store: &Arc<Store>,
-        env: &Env,
-        settings: &SqlSettings,
-        (kind, role): (Kind, Role),
-        stop: Stop,
-    ) -> Result<Self, SqlFailure> {
-        let mut connection =
-            Connection::open(store, env, kind).map_err(|source| SqlFailure::Connection {
-                operation: "open the connection that writes",
-                source,
-            })?;
-        connection.set_transaction_pages_max(settings.transaction_pages_max);
-        connection.set_statement_cache_capacity(STATEMENTS_KEPT);
-        let installed = Run::install(connection.sqlite_mut(), env, settings, role, stop);
-        let run = installed.map_err(|error| {
-            let (code, message) = verdict::parts(error);
-            SqlFailure::Sqlite { code, message }
-        })?;
-        Ok(Self { connection, run })
-    }
-
     /// Runs a request as the unit of commit.
     ///
     /// # Errors
@@ -226,56 +164,6 @@ impl fmt::Debug for Writer {
 }
 
 impl Run {
-    fn install(
-        sqlite: &mut rusqlite::Connection,
-        env: &Env,
-        settings: &SqlSettings,
-        role: Role,
-        stop: Stop,
-    ) -> rusqlite::Result<Self> {
-        settings.apply(sqlite)?;
-        // A full disk under a temporary file would look like an answer of SQLite's, on one node only (safety rule 36).
-        sqlite.execute_batch("PRAGMA temp_store=MEMORY")?;
-        let replayed = role == Role::Writer;
-        for (name, arguments) in VERSION_FUNCTIONS.into_iter().filter(|_| replayed) {
-            // A column default may call them past the authorizer.
-            let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_INNOCUOUS;
-            sqlite.create_scalar_function(name, arguments, flags, move |_| {
-                let text = version_function(name);
-                Err::<i64, _>(rusqlite::Error::UserFunctionError(text.into()))
-            })?;
-        }
-        let guard = Guard::new(role, settings);
-        let budget = Budget::install(sqlite, settings.steps_max, stop)?;
-        let marks = Arc::new(Marks::default());
-        let own = marks.clone();
-        sqlite.update_hook(Some(move |action, _: &str, _: &str, rowid| {
-            // Where only one node executes, all that hangs on it is the last insert id.
-            if replayed || action == Action::SQLITE_INSERT {
-                own.note(rowid);
-            }
-        }))?;
-        guard.install(sqlite)?;
-        Ok(Self {
-            replayed,
-            guard,
-            budget,
-            marks,
-            clock: env.clock.clone(),
-            settings: settings.clone(),
-            known: BTreeMap::new(),
-            savepoints: Savepoints::default(),
-            room: Room { rows: 0, bytes: 0 },
-            room_given: 0,
-            entry_room: u64::MAX,
-            entry_steps: u64::MAX,
-            entry_pages: u64::MAX,
-            spent: false,
-            marked: Marked::default(),
-            set: (false, false),
-        })
-    }
-
     fn request(
         &mut self,
         connection: &Connection,
@@ -706,7 +594,8 @@ fn is_interrupt(error: &rusqlite::Error) -> bool {
 mod tests {
     use super::*;
     use sqlrep_disk::SimulatedDisk;
-    use sqlrep_store::Options;
+    use sqlrep_env::Env;
+    use sqlrep_store::{Options, Store};
 
     /// Rule 36: no disk of the machine stands behind a temporary file of the apply connection, so no FULL of it can
     /// become an answer.

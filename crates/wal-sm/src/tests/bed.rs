@@ -100,9 +100,10 @@ impl Bed {
         applied
     }
 
-    /// Index of the newest entry applied.
-    pub(super) fn applied(&self) -> u64 {
-        self.machine.applied().id.map_or(0, |id| id.index.0)
+    /// How many entries are applied.
+    pub(super) fn applied(&self) -> usize {
+        let index = self.machine.applied().id.map_or(0, |id| id.index.0);
+        usize::try_from(index).unwrap()
     }
 
     pub(super) fn checkpoint(&self) {

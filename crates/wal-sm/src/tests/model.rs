@@ -112,7 +112,7 @@ impl World {
 
     /// Applies the next entry on a node, and looks at what it shows.
     fn apply(&mut self, node: usize) {
-        let at = self.beds[node].applied() as usize;
+        let at = self.beds[node].applied();
         let Some(entry) = self.log.get(at).cloned() else {
             return;
         };
@@ -142,7 +142,7 @@ impl World {
     }
 
     fn apply_all(&mut self, node: usize) {
-        while (self.beds[node].applied() as usize) < self.log.len() {
+        while self.beds[node].applied() < self.log.len() {
             self.apply(node);
         }
     }
@@ -263,19 +263,19 @@ impl World {
             self.leadership = None;
         }
         self.beds[node] = self.beds[node].crashed(Loss::Random { seed });
-        self.look(node, self.beds[node].applied() as usize);
+        self.look(node, self.beds[node].applied());
     }
 
     fn install(&mut self, node: usize, from: usize) {
         let leads = self.leadership.as_ref().is_some_and(|led| led.node == node);
         if node != from && !leads {
             self.beds[node].install(&self.beds[from]);
-            self.look(node, self.beds[node].applied() as usize);
+            self.look(node, self.beds[node].applied());
         }
     }
 
     fn step(&mut self, kind: u8, draw: u64) {
-        let node = draw as usize % NODES;
+        let node = place(draw);
         match kind {
             0..=24 => self.run((draw % 12) as u8),
             25..=49 => self.seal(),
@@ -293,7 +293,7 @@ impl World {
             }
             95..=96 => self.beds[node].checkpoint(),
             97..=98 => self.crash(node, draw),
-            _ => self.install(node, (draw / 7) as usize % NODES),
+            _ => self.install(node, place(draw / 7)),
         }
     }
 
@@ -319,6 +319,11 @@ impl World {
             );
         }
     }
+}
+
+/// One of the nodes.
+fn place(draw: u64) -> usize {
+    usize::try_from(draw % NODES as u64).expect("there are three")
 }
 
 fn story(steps: &[(u8, u64)]) -> World {

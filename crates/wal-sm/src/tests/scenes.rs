@@ -186,6 +186,10 @@ fn an_endless_statement_is_interrupted_from_another_thread() {
     drop(epoch);
     let (mut epoch, stop) = leader.lead(1, 2);
     let endless = "INSERT INTO t (x) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the interrupt comes from another thread"
+    )]
     let running = std::thread::spawn(move || {
         let step = epoch.run(Request::execute(endless));
         (

@@ -1,3 +1,5 @@
+//! Sessions of one node on a paused clock: how they end, and what is known of them afterwards.
+
 use super::super::transaction::Ran;
 use super::*;
 use sqlrep_core::LogIndex;
