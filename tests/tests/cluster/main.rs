@@ -25,6 +25,7 @@ mod poison;
 mod process;
 mod programs;
 mod reads;
+mod sessions;
 mod settings;
 mod single;
 mod snapshot;

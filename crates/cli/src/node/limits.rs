@@ -4,7 +4,10 @@ use super::arguments::NodeArguments;
 use clap::{Args, Command};
 use sqlrep_core::Settings;
 use sqlrep_http_api::{HEAD_BYTES_MAX, Options};
-use sqlrep_node::{ClusterSettings, NodeOptions, QUERY_RUN_MAX, QUERY_WAIT_MAX, WRITE_WAIT_MAX};
+use sqlrep_node::{
+    ClusterSettings, NodeOptions, QUERY_RUN_MAX, QUERY_WAIT_MAX, SESSIONS_MAX, WRITE_WAIT_MAX,
+};
+use sqlrep_service::{SESSION_IDLE, SESSION_TOTAL};
 use sqlrep_sql::{READ_BYTES_MAX, READ_ROWS_MAX};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -145,6 +148,34 @@ fn limits() -> BTreeMap<&'static str, (String, &'static str)> {
             "",
         ),
     ];
+    let of_sessions = [
+        ("sessions open on a node", SESSIONS_MAX.to_string(), ""),
+        (
+            "time a session idles, unless it has an `idle_ms` (at most an hour)",
+            seconds(SESSION_IDLE),
+            "",
+        ),
+        (
+            "time a session lasts until its COMMIT, unless it has a `total_ms` (at most an hour)",
+            seconds(SESSION_TOTAL),
+            "",
+        ),
+        (
+            "statements of a session that writes",
+            cluster.sql.statements_max.to_string(),
+            "",
+        ),
+        (
+            "bytes of a session's statements",
+            cluster.request_bytes_max.to_string(),
+            "--request-limit",
+        ),
+        (
+            "steps of a session that writes, together",
+            cluster.sql.steps_max.to_string(),
+            "--step-budget",
+        ),
+    ];
     let of_nodes = [
         (
             "calls to one other node waiting, and as many unanswered",
@@ -166,7 +197,7 @@ fn limits() -> BTreeMap<&'static str, (String, &'static str)> {
         ),
     ];
     let all = of_clients.into_iter().chain(of_writes);
-    let all = all.chain(of_reads).chain(of_nodes);
+    let all = all.chain(of_reads).chain(of_sessions).chain(of_nodes);
     all.map(|(name, default, flag)| (name, (default, flag)))
         .collect()
 }
