@@ -6,7 +6,8 @@
 //!
 //! 1. Each statement runs between a BEGIN and a COMMIT of ours, so that it can be judged by what it did before it counts.
 //!    VACUUM alone can't: nothing in it is to be judged.
-//! 2. A refused transaction leaves nothing in the store, not even a version.
+//! 2. A refused transaction leaves nothing in the store, not even a version; a refused statement in a transaction of its own
+//!    leaves what SQLite leaves.
 //! 3. No clock, no cache and no thread has a say in an answer.
 
 mod draft;
@@ -401,11 +402,11 @@ impl Run {
         }
     }
 
-    /// Ends the transaction of a refused statement as SQLite would have: `OR FAIL` keeps the rows before the bad one.
+    /// Ends the transaction of a refused statement as SQLite would have: `OR FAIL` keeps the rows before the bad one, and what
+    /// a trigger did for it. With ABORT SQLite has undone the statement already: what is committed then is what was there.
     fn end_refused(&self, connection: &Connection, total: u64, halt: Halt) -> Halt {
         let keeps = matches!(&halt, Halt::Refused(error) if error.code & 0xff == ffi::SQLITE_CONSTRAINT)
             && connection.total_changes() != total
-            && connection.changes() > 0
             && !self.refused_rowid();
         if keeps && !connection.sqlite().is_autocommit() {
             match self.commit(connection) {

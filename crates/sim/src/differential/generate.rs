@@ -4,8 +4,7 @@
 //! in the way. What a statement means is SQLite's business; an error is as good an answer as a row.
 //!
 //! It doesn't make: what sqlrep refuses by rule (transactions, ATTACH, PRAGMA, TEMP), and what isn't a function of the
-//! statements (random numbers, the time). A seed has triggers or `OR FAIL`, not both: what a trigger did for the row that
-//! fails stays in SQLite and goes here.
+//! statements (random numbers, the time).
 
 use crate::draw::Draw;
 
@@ -198,8 +197,7 @@ impl Generator {
         } else {
             self.table()
         };
-        let failing = usize::from(!self.triggers);
-        let verb = self.pick(&VERBS[..VERBS.len() - 1 + failing]);
+        let verb = self.pick(&VERBS);
         let returning = self.returning();
         let source = match self.draw.below(10) {
             0 => return format!("{verb} {into} DEFAULT VALUES{returning}"),

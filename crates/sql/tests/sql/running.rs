@@ -140,3 +140,21 @@ fn a_definition_that_finds_nothing_to_do_runs_anywhere() {
     }
     assert_eq!(bed.text("SELECT count(*) FROM t"), "14");
 }
+
+/// What a trigger did for a row that fails stays with `OR FAIL`, as in SQLite, and goes with anything else.
+#[test]
+fn or_fail_keeps_what_a_trigger_did_for_the_row_that_fails() {
+    let mut bed = Bed::new();
+    bed.run("CREATE TABLE t(a INTEGER PRIMARY KEY); CREATE TABLE log(a)");
+    bed.run("CREATE TRIGGER noted BEFORE INSERT ON t BEGIN INSERT INTO log VALUES (new.a); END");
+    bed.run("INSERT INTO t VALUES (1)");
+    for (verb, noted) in [
+        ("INSERT", 1),
+        ("INSERT OR ROLLBACK", 1),
+        ("INSERT OR FAIL", 2),
+    ] {
+        bed.error(&format!("{verb} INTO t VALUES (1)"));
+        let rows = bed.values("SELECT count(*) FROM log");
+        assert_eq!(rows, [[Value::Integer(noted)]], "{verb}");
+    }
+}
