@@ -6,6 +6,7 @@ use crate::cluster::Cluster;
 use crate::command::sqlrep;
 use crate::process::NodeProcess;
 use crate::waiting::until;
+use serde_json::json;
 use sqlrep_disk::RealDisk;
 use sqlrep_store::{Checksum, InstallEnd, Options, PageNumber, PinKind, Store, page_hash};
 use std::path::Path;
@@ -125,4 +126,74 @@ fn a_check_tells_that_replicas_differ_and_the_wrong_one_is_repaired() {
     cluster.agree_on_bytes();
     let run = sqlrep(&["check", "--cluster", &address], "");
     assert_eq!(run.code, Some(0), "{run:?}");
+}
+
+/// Flips a bit of a row in the base file of a node that is stopped.
+fn rot(node: &NodeProcess) {
+    const PAGE_BYTES: usize = 4096;
+    let generation = node.generations().pop().unwrap();
+    let file = node.directory.join(format!("db/{generation}/main.db"));
+    let mut bytes = std::fs::read(&file).unwrap();
+    // Behind the schema and the root of the table.
+    let rows = &mut bytes[2 * PAGE_BYTES..];
+    let at = rows.windows(8).position(|window| window == b"the same");
+    rows[at.unwrap()] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+}
+
+/// Rule 16: a node that finds its own page damaged serves nothing while nobody can repair it, says so everywhere, and returns by
+/// itself once the others are there.
+#[test]
+fn a_damaged_node_serves_nothing_until_the_others_repair_it() {
+    let mut cluster = Cluster::start(3);
+    cluster.nodes[0].must("CREATE TABLE t (id INTEGER PRIMARY KEY, text)");
+    let filler = "x".repeat(200);
+    for id in 0..70 {
+        cluster.nodes[0].must(&format!(
+            "INSERT INTO t VALUES ({id}, 'the same everywhere {filler}')"
+        ));
+    }
+    cluster.agree_on_bytes();
+    for node in &mut cluster.nodes {
+        assert!(node.stop().success());
+    }
+    let (sick, founding) = (1, cluster.founding());
+    rot(&cluster.nodes[sick]);
+    cluster.nodes[sick].spawn(&founding);
+    let node = &cluster.nodes[sick];
+    let select = "SELECT count(*), sum(length(text)) FROM t";
+    let refused = until("it finds the page", || {
+        let read = node.post("/db/query?level=none", &json!([select]));
+        let (status, answer) = read.ok()?;
+        assert!(answer["results"][0]["values"].is_null(), "{answer}");
+        (status == 503).then_some(answer.to_string())
+    });
+    assert!(refused.contains("being repaired"), "{refused}");
+    let (status, _) = node
+        .post("/db/query?level=none", &json!(["SELECT 1"]))
+        .unwrap();
+    assert_eq!(status, 503);
+    let (status, said) = node.get("/readyz").unwrap();
+    assert_eq!(status, 503, "{said}");
+    let told = node.status()["sqlrep"]["out_of_service"].clone();
+    assert!(
+        told.as_str().is_some_and(|why| why.contains("page")),
+        "{told}"
+    );
+    assert_eq!(counted(node, "out_of_service"), 1.0);
+    assert_eq!(counted(node, "state_repairs_total"), 0.0);
+    cluster.start_all();
+    let node = &cluster.nodes[sick];
+    assert_eq!(counted(node, "state_repairs_total"), 1.0);
+    assert_eq!(counted(node, "out_of_service"), 0.0);
+    assert!(node.status()["sqlrep"]["out_of_service"].is_null());
+    for line in [
+        "it serves nothing",
+        "replaced by the leader's, it is in service",
+    ] {
+        assert!(node.said().contains(line), "no {line:?} in {}", node.said());
+    }
+    let rows = cluster.agree(select);
+    assert_eq!(rows, json!([[70, 70 * 220]]));
+    cluster.agree_on_bytes();
 }
