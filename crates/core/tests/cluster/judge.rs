@@ -113,6 +113,31 @@ async fn a_verdict_waits_for_the_third() {
     );
 }
 
+/// Rule 31: a leader in doubt repairs nobody; once it knows that it is right, it does.
+#[tokio::test(start_paused = true)]
+async fn a_leader_in_doubt_sends_its_state_to_nobody() {
+    let (cluster, leader) = three().await;
+    let (sick, third) = (others(&cluster, leader)[0], others(&cluster, leader)[1]);
+    cluster.board.isolate(third.id);
+    let leader = cluster.leader().await;
+    sick.machine.corrupt();
+    doubts(leader);
+    leader.push("b").await.unwrap();
+    until("in doubt", || leader.member.status().in_doubt.is_some()).await;
+    sick.member.distrust(&sqlrep_core::MachineError::new(
+        std::io::Error::other("a page is damaged"),
+        Retry::Useless,
+    ));
+    tokio::time::sleep(30 * SECOND).await;
+    assert!(leader.member.status().in_doubt.is_some());
+    assert!(sick.member.status().out_of_service.is_some());
+    assert_eq!(sick.member.status().counts.repairs, 0);
+    cluster.board.heal();
+    repaired(sick).await;
+    assert_eq!(leader.member.status().counts.repairs, 0);
+    assert_eq!(cluster.agreed(2).await, ["a", "b"]);
+}
+
 /// Rule 31: where no two agree, the leader's state counts.
 #[tokio::test(start_paused = true)]
 async fn of_two_members_the_leader_is_right() {
