@@ -229,6 +229,7 @@ fn store(
     let opened = Store::open(sqlrep_store::Options {
         page_size: PageSize::new(page_bytes),
         version_bytes_max: options.version_bytes_max,
+        transaction_bytes_max: options.transaction_bytes_max,
         spill_bytes_max: options.spill_bytes_max,
         ..sqlrep_store::Options::new(disk.clone())
     });

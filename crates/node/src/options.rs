@@ -119,6 +119,9 @@ pub struct NodeOptions {
     pub profile: Profile,
     /// Bytes of page images in memory. Default 128 MiB.
     pub version_bytes_max: u64,
+    /// Bytes that a transaction holds in memory, its journal and temporary files included; more goes to scratch files. Default
+    /// 32 MiB.
+    pub transaction_bytes_max: u64,
     /// Bytes of page images in the spill file. Default 4 GiB.
     pub spill_bytes_max: u64,
     /// Reader connections. Default 4.
@@ -166,6 +169,7 @@ impl NodeOptions {
             cluster_settings: BTreeMap::new(),
             profile: Profile::Standard,
             version_bytes_max: 128 << 20,
+            transaction_bytes_max: 32 << 20,
             spill_bytes_max: 4 << 30,
             readers: 4,
             read_queue_max: 4096,

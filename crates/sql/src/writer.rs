@@ -598,18 +598,34 @@ mod tests {
     use sqlrep_env::Env;
     use sqlrep_store::{Options, Store};
 
-    /// Rule 36: no disk of the machine stands behind a temporary file of the apply connection, so no FULL of it can
-    /// become an answer.
+    /// Rule 36: what a statement sorts may be larger than memory, and a full disk under it is no answer.
     #[test]
-    fn what_sorting_needs_stays_in_memory() {
-        let disk = Arc::new(SimulatedDisk::new(1));
-        let (store, env) = (Store::open(Options::new(disk)).unwrap(), Env::inline(1));
-        let writer = Writer::open(&store, &env, &SqlSettings::default()).unwrap();
-        writer.run.guard.own();
-        let sqlite = writer.connection.sqlite();
-        let kind: i64 = sqlite
-            .query_row("PRAGMA temp_store", [], |row| row.get(0))
-            .unwrap();
-        assert_eq!(kind, 2);
+    fn a_full_disk_under_a_sort_is_a_failure_of_this_node() {
+        let disk = SimulatedDisk::new(1);
+        let store = Store::open(Options {
+            transaction_bytes_max: 0,
+            ..Options::new(Arc::new(disk.clone()))
+        });
+        let (store, env) = (store.unwrap(), Env::inline(1));
+        let mut writer = Writer::open(&store, &env, &SqlSettings::default()).unwrap();
+        let scene = Scene {
+            now: UnixMillis(1),
+            seed: 1,
+        };
+        let sql = "CREATE TABLE t AS WITH RECURSIVE i(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM i WHERE i < 9000) \
+                   SELECT printf('%01000d', i) AS v FROM i ORDER BY v DESC";
+        let (request, mut counters) = (Request::execute(sql), Counters::default());
+        disk.set_free_bytes(Some(1 << 20));
+        writer.begin_entry();
+        let failure = writer.run(&request, scene, &mut counters).unwrap_err();
+        assert!(matches!(failure, SqlFailure::Store { .. }), "{failure}");
+        assert!(!failure.is_final(), "a full disk may become empty");
+        disk.set_free_bytes(None);
+        writer.begin_entry();
+        let reply = writer.run(&request, scene, &mut counters).unwrap();
+        assert!(
+            matches!(reply.outcomes[..], [Outcome::Written(_)]),
+            "{reply:?}"
+        );
     }
 }

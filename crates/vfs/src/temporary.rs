@@ -11,16 +11,17 @@ use crate::code::Code;
 use crate::context::Context;
 use crate::file::OpenFile;
 use sqlrep_store::{ScratchFile, StoreError};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The front takes memory in pieces of so many bytes.
-const PIECE_BYTES: u64 = 64 << 10;
+const PIECE_BYTES: usize = 64 << 10;
 
-/// Invariants: 1. `front` lies within `front_bytes`, which are taken from the connection's room; what it lacks up to there is
+/// Invariants: 1. `front_bytes` are taken from the connection's room, as many as the pieces of `front` may hold; what they lack is
 /// zeros. 2. Byte `front_bytes + n` of the file is byte n of `back`. 3. Once there is a back, the front grows no more.
 pub(crate) struct TemporaryFile {
     context: Arc<Context>,
-    front: Vec<u8>,
+    front: Vec<Vec<u8>>,
     front_bytes: u64,
     back: Option<ScratchFile>,
     size_bytes: u64,
@@ -39,9 +40,11 @@ impl TemporaryFile {
 
     /// Takes memory for the file up to `end`, as far as there is some.
     fn widen_front(&mut self, end: u64) {
-        while self.back.is_none() && self.front_bytes < end && self.context.room().take(PIECE_BYTES)
+        let piece_bytes = PIECE_BYTES as u64;
+        while self.back.is_none() && self.front_bytes < end && self.context.room().take(piece_bytes)
         {
-            self.front_bytes += PIECE_BYTES;
+            self.front.push(Vec::with_capacity(PIECE_BYTES));
+            self.front_bytes += piece_bytes;
         }
     }
 
@@ -52,17 +55,13 @@ impl TemporaryFile {
     }
 
     fn write_front(&mut self, offset: u64, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
+        for part in parts(offset, bytes.len()) {
+            let piece = &mut self.front[part.piece];
+            if piece.len() < part.within.end {
+                piece.resize(part.within.end, 0);
+            }
+            piece[part.within].copy_from_slice(&bytes[part.bytes]);
         }
-        let offset = usize::try_from(offset).expect("the front fits into memory");
-        let end = offset + bytes.len();
-        if self.front.len() < end {
-            let room = usize::try_from(self.front_bytes).expect("the front fits into memory");
-            self.front.reserve_exact(room - self.front.len());
-            self.front.resize(end, 0);
-        }
-        self.front[offset..end].copy_from_slice(bytes);
     }
 
     fn write_back(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
@@ -79,11 +78,14 @@ impl TemporaryFile {
     }
 
     fn read_front(&self, offset: u64, buf: &mut [u8]) {
-        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-        let there = self.front.get(offset..).unwrap_or_default();
-        let count = there.len().min(buf.len());
-        buf[..count].copy_from_slice(&there[..count]);
-        buf[count..].fill(0);
+        for part in parts(offset, buf.len()) {
+            let piece = &self.front[part.piece];
+            let there = piece.get(part.within.start..).unwrap_or_default();
+            let into = &mut buf[part.bytes];
+            let count = there.len().min(into.len());
+            into[..count].copy_from_slice(&there[..count]);
+            into[count..].fill(0);
+        }
     }
 
     fn read_back(&self, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
@@ -92,6 +94,32 @@ impl TemporaryFile {
             _ => Ok(()),
         }
     }
+}
+
+/// Bytes that lie in one piece of the front.
+struct Part {
+    piece: usize,
+    /// In the piece.
+    within: Range<usize>,
+    /// In the caller's bytes.
+    bytes: Range<usize>,
+}
+
+/// Cuts `length` bytes of the front at `offset` where pieces end.
+fn parts(offset: u64, length: usize) -> impl Iterator<Item = Part> {
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        let at = usize::try_from(offset).expect("the front fits into memory") + done;
+        let start = at % PIECE_BYTES;
+        let count = (length - done).min(PIECE_BYTES - start);
+        let part = Part {
+            piece: at / PIECE_BYTES,
+            within: start..start + count,
+            bytes: done..done + count,
+        };
+        done += count;
+        (count > 0).then_some(part)
+    })
 }
 
 impl OpenFile for TemporaryFile {
@@ -138,8 +166,10 @@ impl OpenFile for TemporaryFile {
         if size_bytes >= self.size_bytes {
             return Ok(());
         }
-        let front = usize::try_from(size_bytes).unwrap_or(usize::MAX);
-        self.front.truncate(front);
+        for (number, piece) in (0..).zip(&mut self.front) {
+            let left = size_bytes.saturating_sub(number * PIECE_BYTES as u64);
+            piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        }
         if let Some(back) = &self.back {
             let cut = back.set_len(size_bytes.saturating_sub(self.front_bytes));
             cut.map_err(|error| self.context.failed(error, Code::TRUNCATE))?;
@@ -152,5 +182,79 @@ impl OpenFile for TemporaryFile {
 impl Drop for TemporaryFile {
     fn drop(&mut self) {
         self.context.room().give_back(self.front_bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use sqlrep_disk::SimulatedDisk;
+    use sqlrep_env::Env;
+    use sqlrep_store::{Options, Store};
+
+    fn context(pieces: u64) -> Arc<Context> {
+        let store = Store::open(Options {
+            transaction_bytes_max: pieces * PIECE_BYTES as u64,
+            ..Options::new(Arc::new(SimulatedDisk::new(1)))
+        });
+        Arc::new(Context::new(&store.unwrap(), &Env::inline(1)))
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Write(u64, usize, u8),
+        Truncate(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let at = 0..250_000_u64;
+        prop_oneof![
+            3 => (at.clone(), 1..100_000_usize, 1..=u8::MAX).prop_map(|(at, count, byte)| Step::Write(at, count, byte)),
+            1 => at.prop_map(Step::Truncate),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Wherever its bytes are, it reads as a file does.
+        #[test]
+        fn it_reads_as_a_file_does(
+            pieces in 0..4_u64,
+            steps in proptest::collection::vec(step(), 1..12),
+            at in 0..300_000_usize,
+            count in 1..100_000_usize,
+        ) {
+            let context = context(pieces);
+            let mut temporary = TemporaryFile::new(context.clone());
+            let mut file = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Write(at, count, byte) => {
+                        temporary.write(at, &vec![byte; count]).unwrap();
+                        let at = usize::try_from(at).unwrap();
+                        file.resize(file.len().max(at + count), 0);
+                        file[at..at + count].fill(byte);
+                    }
+                    Step::Truncate(size) => {
+                        temporary.truncate(size).unwrap();
+                        file.truncate(usize::try_from(size).unwrap());
+                    }
+                }
+            }
+            prop_assert_eq!(temporary.size_bytes(), file.len() as u64);
+            let mut all = vec![9; file.len()];
+            temporary.read(0, &mut all).unwrap();
+            prop_assert!(all == file);
+            let mut part = vec![9; count];
+            let read = temporary.read(at as u64, &mut part);
+            let short = at + count > file.len();
+            prop_assert_eq!(read, if short { Err(Code::SHORT_READ) } else { Ok(()) });
+            file.resize(file.len().max(at + count), 0);
+            prop_assert!(part == file[at..at + count]);
+            drop(temporary);
+            prop_assert_eq!(context.room().bytes().memory, 0);
+        }
     }
 }

@@ -111,6 +111,11 @@ pub(crate) struct NodeArguments {
     #[arg(long, env = "SQLREP_VERSION_MEMORY", value_name = "BYTES")]
     pub(crate) version_memory: Option<u64>,
 
+    /// Bytes that one transaction holds in memory, its journal and sorts included; more goes to scratch files. Default:
+    /// 33554432 (32 MiB), hardly a transaction is larger
+    #[arg(long, env = "SQLREP_TRANSACTION_MEMORY", value_name = "BYTES")]
+    pub(crate) transaction_memory: Option<u64>,
+
     /// Bytes of old pages on disk for readers that outlive a checkpoint. Default: 4294967296 (4 GiB), the longest
     /// backup that still ends by itself
     #[arg(long, env = "SQLREP_SPILL_LIMIT", value_name = "BYTES")]
@@ -285,6 +290,7 @@ impl NodeArguments {
             non_voter: self.non_voter.or(file.non_voter),
             profile: self.profile.or(file.profile),
             version_memory: self.version_memory.or(file.version_memory),
+            transaction_memory: self.transaction_memory.or(file.transaction_memory),
             spill_limit: self.spill_limit.or(file.spill_limit),
             readers: self.readers.or(file.readers),
             read_queue: self.read_queue.or(file.read_queue),

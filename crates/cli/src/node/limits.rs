@@ -114,6 +114,11 @@ fn limits() -> BTreeMap<&'static str, (String, &'static str)> {
             "--version-memory",
         ),
         (
+            "bytes of a transaction in memory, its journal and temporary files included",
+            node.transaction_bytes_max.to_string(),
+            "--transaction-memory",
+        ),
+        (
             "bytes of the spill file",
             node.spill_bytes_max.to_string(),
             "--spill-limit",

@@ -198,6 +198,9 @@ fn options(settings: &NodeSettings) -> NodeOptions {
     if let Some(bytes) = settings.version_bytes_max {
         options.version_bytes_max = bytes;
     }
+    if let Some(bytes) = settings.transaction_bytes_max {
+        options.transaction_bytes_max = bytes;
+    }
     if let Some(bytes) = settings.spill_bytes_max {
         options.spill_bytes_max = bytes;
     }

@@ -39,6 +39,8 @@ pub(crate) struct NodeSettings {
     /// None: the node's default.
     pub(crate) version_bytes_max: Option<u64>,
     /// None: the node's default.
+    pub(crate) transaction_bytes_max: Option<u64>,
+    /// None: the node's default.
     pub(crate) spill_bytes_max: Option<u64>,
     /// None: the node's default.
     pub(crate) readers: Option<usize>,
@@ -102,6 +104,7 @@ impl NodeSettings {
             voter: !arguments.non_voter.unwrap_or(false),
             profile: arguments.profile.unwrap_or_default(),
             version_bytes_max: arguments.version_memory,
+            transaction_bytes_max: arguments.transaction_memory,
             spill_bytes_max: arguments.spill_limit,
             readers: arguments.readers,
             read_queue: arguments.read_queue,

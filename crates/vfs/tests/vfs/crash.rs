@@ -6,7 +6,6 @@ use crate::script::{Dice, Script, digest};
 use sqlrep_disk::{Loss, SimulatedDisk};
 use sqlrep_env::Env;
 use sqlrep_store::{Checksum, Position};
-use std::io::Write;
 
 /// One script, and what a run of it without a crash recorded.
 struct History {
@@ -120,9 +119,6 @@ fn crash_anywhere(seed: u64, page_bytes: u32, limits: Limits) -> u32 {
     let history = History::record(seed, page_bytes, limits);
     let dice = Dice::new(seed);
     let calls = history.calls - history.first_call;
-    // eprintln! is hidden where the test passes.
-    let mut terminal = std::io::stderr();
-    writeln!(terminal, "seed {seed}: {calls} calls to the disk").unwrap();
     let deaths = (0..60).map(|sample| {
         let nth = history.first_call + 1 + calls * sample / 60 + dice.below(calls / 60);
         u32::from(history.crash(nth, &dice))

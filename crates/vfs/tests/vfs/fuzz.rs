@@ -45,7 +45,8 @@ impl Readers {
     fn run(&self, reader: &Connection) {
         run(reader, "PRAGMA cache_size=20");
         let mut number = 0;
-        while !self.stop.load(Ordering::Acquire) {
+        // A few in any case: on a busy machine the history may be over before a reader has begun.
+        while number < 6 || !self.stop.load(Ordering::Acquire) {
             number += 1;
             if let Err(error) = self.read(reader, number) {
                 let reason = reader.take_store_error();
