@@ -81,7 +81,12 @@ fn a_commit_survives_the_death_of_the_leader_or_not_and_says_so() {
             let insert = json!([["INSERT INTO ledger VALUES (?)", id]]);
             assert_eq!(run(node, &session, &insert).unwrap().0, 200);
             let client: Client = (**node).clone();
-            commits.push((id, std::thread::spawn(move || commit(&client, &session))));
+            #[allow(
+                clippy::disallowed_methods,
+                reason = "clients of a test are threads of their own"
+            )]
+            let committing = std::thread::spawn(move || commit(&client, &session));
+            commits.push((id, committing));
         }
         cluster.nodes[leader].kill();
         for (id, commit) in commits {

@@ -42,6 +42,8 @@ mod process;
 mod reads;
 #[path = "../cluster/settings.rs"]
 mod settings;
+#[path = "../cluster/sessions.rs"]
+mod sessions;
 #[path = "../cluster/single.rs"]
 mod single;
 #[path = "../cluster/snapshot.rs"]
