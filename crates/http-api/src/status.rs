@@ -7,7 +7,8 @@ use crate::outcome::{Response, json};
 use crate::{date, duration};
 use serde_json::{Value, json};
 use sqlrep_core::EntryId;
-use sqlrep_service::{Role, Status};
+use sqlrep_service::{NodeStatus, Role, Status};
+use std::collections::BTreeMap;
 
 pub(crate) fn answer(front: &Front, call: &Call<'_>) -> Response {
     let status = front.api.admin.status();
@@ -92,9 +93,51 @@ fn raft(status: &Status) -> Value {
         "last_snapshot_index": index(log.durable),
         "last_snapshot_term": term(log.durable),
         "last_contact": contact,
+        "latest_configuration": configuration(status),
         "num_peers": voters.saturating_sub(usize::from(status.voter)),
         "log_size": log.bytes,
+        "log_size_friendly": friendly(log.bytes),
     })
+}
+
+/// The members as rqlite prints them: Go's text of a slice of structs.
+fn configuration(status: &Status) -> String {
+    let member = |member: &NodeStatus| {
+        let (suffrage, id, address) = (suffrage(member.voter), member.id, &member.raft_address);
+        format!("{{Suffrage:{suffrage} ID:{id} Address:{address}}}")
+    };
+    let members: Vec<String> = status.members.iter().map(member).collect();
+    format!("[{}]", members.join(" "))
+}
+
+fn suffrage(voter: bool) -> &'static str {
+    if voter { "Voter" } else { "Nonvoter" }
+}
+
+/// What a restart begins from, named as rqlite names snapshots, by term and index; none before the first checkpoint.
+fn snapshots(status: &Status) -> Vec<String> {
+    let durable = status.log.durable.iter();
+    durable
+        .map(|at| format!("{}-{}", at.term, at.index))
+        .collect()
+}
+
+/// Bytes for people, cut off behind the second digit or the point: `82 B`, `4.0 kB`, `33 MB`.
+fn friendly(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    let (mut divisor, mut unit) = (1, 0);
+    while bytes / divisor >= 1000 {
+        (divisor, unit) = (divisor * 1000, unit + 1);
+    }
+    let whole = bytes / divisor;
+    match whole {
+        ..10 if unit > 0 => format!(
+            "{whole}.{} {}",
+            bytes % divisor / (divisor / 10),
+            UNITS[unit]
+        ),
+        _ => format!("{whole} {}", UNITS[unit]),
+    }
 }
 
 fn store(status: &Status) -> Value {
@@ -102,7 +145,6 @@ fn store(status: &Status) -> Value {
         Some(leader) => (leader.id.to_string(), leader.raft_address.clone()),
         None => Default::default(),
     };
-    let suffrage = |voter| if voter { "Voter" } else { "Nonvoter" };
     let nodes: Vec<Value> = status
         .members
         .iter()
@@ -120,7 +162,7 @@ fn store(status: &Status) -> Value {
         "db_applied_index": index(status.log.applied),
         "nodes": nodes,
         "dir": status.directory_path,
-        "snapshot_store": { "snapshots": [] },
+        "snapshot_store": { "snapshots": snapshots(status) },
         "sqlite3": sqlite(status),
     })
 }
@@ -132,15 +174,26 @@ fn sqlite(status: &Status) -> Value {
         .settings
         .get("foreign_keys")
         .is_some_and(|text| text == "true" || text == "1");
-    let pragmas = json!({ "foreign_keys": if on { "1" } else { "0" } });
+    let pragmas = |of: &BTreeMap<String, String>| {
+        let mut pragmas = json!(of);
+        pragmas["foreign_keys"] = json!(if on { "1" } else { "0" });
+        pragmas
+    };
+    let (connections, busy) = sqlite.readers;
     json!({
-        "path": status.directory_path,
+        "path": sqlite.path,
         "version": sqlite.version,
         "compile_options": sqlite.compile_options,
         "db_size": bytes,
-        "size": bytes,
-        "wal_size": 0,
-        "pragmas": { "ro": pragmas, "rw": pragmas },
+        "db_size_friendly": friendly(bytes),
+        "size": sqlite.file_bytes,
+        "wal_size": sqlite.log_bytes_behind,
+        "conn_pool_stats": {
+            "ro": { "max_open_connections": connections, "in_use": busy, "idle": connections.saturating_sub(busy) },
+            "rw": { "max_open_connections": 1 },
+        },
+        "mem_stats": { "page_count": sqlite.pages, "page_size": sqlite.page_bytes },
+        "pragmas": { "ro": pragmas(&sqlite.reading_pragmas), "rw": pragmas(&sqlite.writing_pragmas) },
     })
 }
 
@@ -162,4 +215,27 @@ fn own(status: &Status) -> Value {
         "settings": status.settings,
         "metrics": status.metrics,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_told_in_few_digits() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (4096, "4.0 kB"),
+            (9_960, "9.9 kB"),
+            (32_768, "32 kB"),
+            (999_999, "999 kB"),
+            (1_000_000, "1.0 MB"),
+            (134_217_728, "134 MB"),
+            (u64::MAX, "18 EB"),
+        ] {
+            assert_eq!(friendly(bytes), text, "{bytes}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use crate::peer::{self, Ask, Description};
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use sqlrep_core::{
-    ClusterId, Comparison, DirectoryId, MemberError, NodeId, ReadBound, ReadLevel, Role,
+    ClusterId, Comparison, DirectoryId, LogIndex, MemberError, NodeId, ReadBound, ReadLevel, Role,
 };
 use sqlrep_env::{LatencyCounts, Moment, UnixMillis};
 use sqlrep_raft_log::RaftLog;
@@ -18,7 +18,7 @@ use sqlrep_service::{
 };
 use sqlrep_sql::Request;
 use sqlrep_store::Store;
-use sqlrep_vfs::Engine;
+use sqlrep_vfs::{Engine, PRAGMAS};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,15 +54,29 @@ fn shown(role: Role) -> ShownRole {
 }
 
 impl Facts {
-    fn sqlite(&self) -> SqliteStatus {
+    fn sqlite(&self, readers: (usize, usize)) -> SqliteStatus {
         let (stats, end) = (self.store.stats(), self.store.committed());
+        let (durable, page_bytes) = (self.store.durable(), self.store.page_size().bytes());
+        let behind = durable.position.map(|position| LogIndex(position.index));
+        let pragmas = |of: fn(&(&str, &str, &str)) -> String| {
+            PRAGMAS
+                .iter()
+                .map(|one| (one.0.to_owned(), of(one)))
+                .collect::<BTreeMap<_, _>>()
+        };
         SqliteStatus {
             version: self.engine.version.clone(),
             compile_options: self.engine.compile_options.clone(),
-            page_bytes: self.store.page_size().bytes(),
+            page_bytes,
             pages: stats.pages,
             version_bytes: stats.version_bytes,
             checksum: end.checksum.0,
+            path: format!("{}/db/{}/main.db", self.directory_path, stats.generation),
+            file_bytes: u64::from(durable.pages.0) * u64::from(page_bytes),
+            log_bytes_behind: self.log.bytes_behind(behind),
+            readers,
+            reading_pragmas: pragmas(|one| one.1.to_owned()),
+            writing_pragmas: pragmas(|one| one.2.to_owned()),
         }
     }
 
@@ -295,7 +309,7 @@ impl<M: SqlMachine> Admin for Front<M> {
                 unapplied: status.unapplied,
                 bytes: facts.log.stats().file_bytes,
             },
-            sqlite: facts.sqlite(),
+            sqlite: facts.sqlite((self.readers.count(), self.readers.busy())),
             settings: self.settings.describe(),
             metrics: self.metrics(&status),
             histograms: self.histograms(),

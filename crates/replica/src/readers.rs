@@ -299,6 +299,12 @@ impl Readers {
         self.queue.state().jobs.len()
     }
 
+    /// All workers, each with a connection.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.workers.len()
+    }
+
     /// Workers that aren't idle, a figure for operators.
     #[must_use]
     pub fn busy(&self) -> usize {

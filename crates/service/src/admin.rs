@@ -74,6 +74,18 @@ pub struct SqliteStatus {
     pub page_bytes: u32,
     /// Pages of the database.
     pub pages: u32,
+    /// The database file, as the last checkpoint left it.
+    pub path: String,
+    /// Bytes of that file.
+    pub file_bytes: u64,
+    /// Bytes of the log behind it: what a restart applies again.
+    pub log_bytes_behind: u64,
+    /// Connections that read, and how many of them are at work.
+    pub readers: (usize, usize),
+    /// What connections that read answer to pragmas, by name.
+    pub reading_pragmas: BTreeMap<String, String>,
+    /// And the one that writes.
+    pub writing_pragmas: BTreeMap<String, String>,
     /// Bytes of page versions held in memory.
     pub version_bytes: u64,
     /// Whole-database checksum at `LogStatus::applied`.

@@ -73,6 +73,7 @@ pub use counters::COUNTERS_TABLE;
 pub use engine::{Engine, check_engine};
 pub use error::{Refusal, VfsError};
 pub use room::TransactionBytes;
+pub use settings::PRAGMAS;
 pub use writer::PAGE_ONE_VERSION;
 
 /// The SQLite binding that this workspace uses; programs must not link a second one.

@@ -20,6 +20,15 @@ const CONFIG: [(DbConfig, bool); 6] = [
     (DbConfig::SQLITE_DBCONFIG_ENABLE_ATTACH_WRITE, false),
 ];
 
+/// What connections answer to the pragmas that operators ask for: name, of one that reads, of one that writes. There is no
+/// journal on disk, no WAL, and nothing to wait for, whatever their names say.
+pub const PRAGMAS: [(&str, &str, &str); 4] = [
+    ("busy_timeout", "5000", "5000"),
+    ("journal_mode", "delete", "memory"),
+    ("synchronous", "2", "0"),
+    ("wal_autocheckpoint", "1000", "1000"),
+];
+
 /// Sets a fresh connection.
 pub(crate) fn apply(sqlite: &Connection, context: &Context, writes: bool) -> Result<()> {
     for (config, on) in CONFIG {

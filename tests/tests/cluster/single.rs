@@ -203,3 +203,50 @@ fn metrics_name_each_series_once_and_count_what_was_asked() {
         "{later}"
     );
 }
+
+/// Fields of `/status` that follow the database, its file and the log behind it.
+#[test]
+fn status_tells_the_file_and_the_log_behind_it() {
+    let mut cluster = alone();
+    cluster.nodes[0].must("CREATE TABLE t (x)");
+    let sqlite = |cluster: &Cluster| cluster.nodes[0].status()["store"]["sqlite3"].clone();
+    let snapshots = |cluster: &Cluster| {
+        let status = cluster.nodes[0].status();
+        let list = status["store"]["snapshot_store"]["snapshots"].clone();
+        list.as_array().unwrap().len()
+    };
+    let before = sqlite(&cluster);
+    assert!(before["wal_size"].as_u64() > Some(0), "{before}");
+    assert_eq!(
+        (&before["size"], snapshots(&cluster)),
+        (&json!(0), 0),
+        "{before}"
+    );
+    let large = "INSERT INTO t VALUES (hex(zeroblob(50000)))";
+    cluster.nodes[0].must(large);
+    let after = sqlite(&cluster);
+    assert!(
+        after["wal_size"].as_u64() > before["wal_size"].as_u64(),
+        "{after}"
+    );
+    assert!(cluster.nodes[0].stop().success());
+    cluster.nodes[0].spawn(&[]);
+    cluster.ready();
+    let last = sqlite(&cluster);
+    assert_eq!(
+        (&last["size"], snapshots(&cluster)),
+        (&last["db_size"], 1),
+        "{last}"
+    );
+    let file = std::fs::metadata(last["path"].as_str().unwrap()).unwrap();
+    assert_eq!(json!(file.len()), last["size"]);
+    for (name, answer) in last["pragmas"]["ro"].as_object().unwrap() {
+        let rows = cluster.nodes[0]
+            .rows(&format!("PRAGMA {name}"), "none")
+            .unwrap();
+        let shown = rows[0][0]
+            .as_str()
+            .map_or_else(|| rows[0][0].to_string(), str::to_owned);
+        assert_eq!(json!(shown), *answer, "{name}");
+    }
+}

@@ -40,10 +40,10 @@ mod poison;
 mod process;
 #[path = "../cluster/reads.rs"]
 mod reads;
-#[path = "../cluster/settings.rs"]
-mod settings;
 #[path = "../cluster/sessions.rs"]
 mod sessions;
+#[path = "../cluster/settings.rs"]
+mod settings;
 #[path = "../cluster/single.rs"]
 mod single;
 #[path = "../cluster/snapshot.rs"]

@@ -229,6 +229,12 @@ fn status() -> Status {
             version: "3.54.1".into(),
             page_bytes: 4096,
             pages: 3,
+            path: "/data/db/1/main.db".into(),
+            file_bytes: 8192,
+            log_bytes_behind: 700,
+            readers: (4, 1),
+            reading_pragmas: BTreeMap::from([("journal_mode".into(), "delete".into())]),
+            writing_pragmas: BTreeMap::from([("journal_mode".into(), "memory".into())]),
             ..SqliteStatus::default()
         },
         settings: BTreeMap::from([("foreign_keys".into(), "false".into())]),

@@ -382,7 +382,29 @@ async fn status_has_what_clients_read() {
         whole["store"]["sqlite3"]["pragmas"]["rw"]["foreign_keys"],
         "0"
     );
-    assert!(whole["store"]["snapshot_store"]["snapshots"].is_array());
+    assert_eq!(
+        whole["store"]["snapshot_store"]["snapshots"],
+        serde_json::json!(["2-7"])
+    );
+    assert_eq!(
+        whole["store"]["raft"]["latest_configuration"],
+        "[{Suffrage:Voter ID:1 Address:n1:4002} {Suffrage:Voter ID:2 Address:n2:4002}]"
+    );
+    assert_eq!(whole["store"]["raft"]["log_size_friendly"], "4.0 kB");
+    let pragmas = |mode| serde_json::json!({ "foreign_keys": "0", "journal_mode": mode });
+    assert_eq!(
+        whole["store"]["sqlite3"],
+        serde_json::json!({
+            "path": "/data/db/1/main.db", "version": "3.54.1", "compile_options": [],
+            "db_size": 12288, "db_size_friendly": "12 kB", "size": 8192, "wal_size": 700,
+            "conn_pool_stats": {
+                "ro": { "max_open_connections": 4, "in_use": 1, "idle": 3 },
+                "rw": { "max_open_connections": 1 },
+            },
+            "mem_stats": { "page_count": 3, "page_size": 4096 },
+            "pragmas": { "ro": pragmas("delete"), "rw": pragmas("memory") },
+        })
+    );
     assert_eq!(whole["node"]["start_time"], "2004-08-19T18:51:06Z");
     assert_eq!(whole["node"]["uptime"], "1m1.5s");
     assert_eq!(whole["http"]["bind_addr"], "127.0.0.1:4001");

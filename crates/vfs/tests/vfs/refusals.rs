@@ -3,7 +3,7 @@
 use crate::bed::{Bed, error_of, one, run, sound};
 use rusqlite::ErrorCode;
 use sqlrep_store::{Change, PageCount};
-use sqlrep_vfs::{Connection, Refusal};
+use sqlrep_vfs::{Connection, PRAGMAS, Refusal};
 use std::collections::BTreeMap;
 
 /// A recursive insert of `rows` rows of about 500 bytes.
@@ -197,4 +197,26 @@ fn extensions_and_raw_pages_are_refused() {
     let loaded = unsafe { handle.load_extension("no-such-extension", None::<&str>) };
     let error = loaded.unwrap_err().to_string();
     assert!(error.contains("can't be loaded"), "{error}");
+}
+
+/// What `/status` tells of connections is what they answer.
+#[test]
+fn pragmas_are_what_connections_answer() {
+    let bed = Bed::new(4096);
+    let (reader, writer) = (bed.reader(), bed.writer());
+    let answer = |connection: &Connection, name: &str| {
+        let sql = format!("PRAGMA {name}");
+        let row = connection
+            .sqlite()
+            .query_row(&sql, [], |row| row.get::<_, rusqlite::types::Value>(0));
+        match row.unwrap() {
+            rusqlite::types::Value::Integer(number) => number.to_string(),
+            rusqlite::types::Value::Text(text) => text,
+            other => panic!("{name}: {other:?}"),
+        }
+    };
+    for (name, reading, writing) in PRAGMAS {
+        let answers = (answer(&reader, name), answer(&writer, name));
+        assert_eq!(answers, (reading.to_owned(), writing.to_owned()), "{name}");
+    }
 }
