@@ -70,7 +70,8 @@ fn reopened(disk: &SimulatedDisk, told: &Told) {
 /// Says on the terminal, of a passing run too, how many states were tried, and fails if they were few.
 fn tell(states: u64, story: &str) {
     // eprintln! is hidden where the test passes.
-    writeln!(std::io::stderr(), "store, {story}: {states} states").unwrap();
+    let mut terminal = std::io::stderr();
+    writeln!(terminal, "store, {story}: {states} states").unwrap();
     assert!(states > 500, "only {states} states were tried");
 }
 
