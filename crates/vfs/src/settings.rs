@@ -24,7 +24,7 @@ const CONFIG: [(DbConfig, bool); 6] = [
 /// journal on disk, no WAL, and nothing to wait for, whatever their names say.
 pub const PRAGMAS: [(&str, &str, &str); 4] = [
     ("busy_timeout", "5000", "5000"),
-    ("journal_mode", "delete", "memory"),
+    ("journal_mode", "delete", "delete"),
     ("synchronous", "2", "0"),
     ("wal_autocheckpoint", "1000", "1000"),
 ];
