@@ -18,6 +18,7 @@ use sqlrep_service::{
 };
 use sqlrep_sql::Request;
 use sqlrep_store::Store;
+use sqlrep_transport_tcp::TcpTransport;
 use sqlrep_vfs::{Engine, PRAGMAS};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,6 +38,8 @@ pub(crate) struct Facts {
     pub(crate) replica: Arc<Replica>,
     pub(crate) log: Arc<RaftLog>,
     pub(crate) replay: Replay,
+    /// None if the node was given links that aren't sockets.
+    pub(crate) tcp: Option<Arc<TcpTransport>>,
     /// How often this node's checksum differed from the one that an entry carries (safety rule 31).
     pub(crate) mismatches: Arc<dyn Fn() -> u64 + Send + Sync>,
     pub(crate) started: Moment,
@@ -78,6 +81,11 @@ impl Facts {
             reading_pragmas: pragmas(|one| one.1.to_owned()),
             writing_pragmas: pragmas(|one| one.2.to_owned()),
         }
+    }
+
+    fn links(&self) -> sqlrep_transport_tcp::Stats {
+        let tcp = self.tcp.as_ref();
+        tcp.map(|tcp| tcp.stats()).unwrap_or_default()
     }
 
     fn own(&self, leads: bool, voter: bool) -> NodeStatus {
@@ -167,6 +175,7 @@ impl<M: SqlMachine> Front<M> {
         let due = self.facts.store.checkpoint_due();
         let made = self.facts.replica.checkpoints();
         let counts = status.counts;
+        let links = self.facts.links();
         #[allow(
             clippy::cast_precision_loss,
             reason = "a gauge of more than 2^53 is still a good gauge"
@@ -211,6 +220,9 @@ impl<M: SqlMachine> Front<M> {
                 ("replayed_entries", number(self.facts.replay.entries)),
                 ("replayed_bytes", number(self.facts.replay.bytes)),
                 ("log_entries_total", number(log.entries_appended)),
+                ("links", number(links.links)),
+                ("links_in_bytes_total", number(links.bytes_in)),
+                ("links_out_bytes_total", number(links.bytes_out)),
                 ("log_sync_last_seconds", log.last_sync.as_secs_f64()),
             ]
             .map(|(name, value)| (name.to_owned(), value))

@@ -81,7 +81,7 @@ pub(crate) async fn start(options: NodeOptions) -> Result<Node, NodeError> {
     let parts = parts(&options, &opened, &network, desk.clone());
     let member = Box::pin(Member::start(parts)).await;
     let member = member.map_err(|error| cause(&opened, error))?;
-    let front = Arc::new(front(&options, &opened, &network.peer, member)?);
+    let front = Arc::new(front(&options, &opened, &network, member)?);
     desk.0
         .set(Arc::downgrade(&front))
         .expect("set once, right here");
@@ -125,7 +125,7 @@ fn parts(
 fn front(
     options: &NodeOptions,
     opened: &Opened,
-    peer: &Peer,
+    network: &Network,
     member: Member<Machine>,
 ) -> Result<Front<Machine>, NodeError> {
     let settings = opened.identity.settings.clone();
@@ -150,14 +150,14 @@ fn front(
         ground: Arc::new(ground),
         env: opened.env.clone(),
         settings,
-        facts: facts(options, opened, peer),
+        facts: facts(options, opened, network),
         writes: Latency::default(),
         queries: Latency::default(),
     })
 }
 
-fn facts(options: &NodeOptions, opened: &Opened, peer: &Peer) -> Facts {
-    let identity = &opened.identity;
+fn facts(options: &NodeOptions, opened: &Opened, network: &Network) -> Facts {
+    let (identity, peer) = (&opened.identity, &network.peer);
     Facts {
         node: identity.node,
         directory: identity.directory,
@@ -173,6 +173,7 @@ fn facts(options: &NodeOptions, opened: &Opened, peer: &Peer) -> Facts {
         replica: opened.replica.clone(),
         log: opened.log.clone(),
         replay: opened.replay,
+        tcp: network.tcp.clone(),
         mismatches: {
             let machine = opened.machine.clone();
             Arc::new(move || machine.checksum_mismatches())

@@ -172,6 +172,7 @@ fn metrics_name_each_series_once_and_count_what_was_asked() {
         "sqlrep_state_machine_channel_max 65536",
         "sqlrep_checkpoint_pages_total ",
         "sqlrep_checkpoint_bytes_written_total ",
+        "# TYPE sqlrep_links_out_bytes_total counter",
     ] {
         assert!(text.contains(line), "{line} in {text}");
     }
