@@ -32,6 +32,8 @@ pub struct EmbeddedBench {
     pub folder: PathBuf,
     /// Clocks and threads.
     pub env: Env,
+    /// How changes travel.
+    pub mode: Mode,
     /// Rounds.
     pub rounds: usize,
     /// How long each part of a round runs.
@@ -122,8 +124,8 @@ fn report(bench: &EmbeddedBench, rounds: Rounds<Round>) -> Report {
         ),
     ];
     let title = format!(
-        "a node in this process, one thread, slices of {:?}",
-        bench.slice
+        "a node in this process, {} mode, one thread, slices of {:?}",
+        bench.mode, bench.slice
     );
     rounds.report(title, rows)
 }
@@ -150,7 +152,7 @@ async fn filled(bench: &EmbeddedBench) -> Result<Node, BenchError> {
 
 async fn start(bench: &EmbeddedBench) -> Result<Node, BenchError> {
     let mut options = NodeOptions::new(bench.folder.join("node"));
-    options.mode = Some(Mode::Statement);
+    options.mode = Some(bench.mode);
     options.sync_floor = bench.sync_floor;
     let node = Box::pin(Node::start(options)).await?;
     Box::pin(node.ready(READY_MAX)).await?;
@@ -228,6 +230,7 @@ mod tests {
         let bench = EmbeddedBench {
             folder: folder.path().to_owned(),
             env: Env::real(),
+            mode: Mode::Page,
             rounds: 3,
             slice: Duration::from_millis(20),
             sync_floor: Some(Duration::from_millis(1)),

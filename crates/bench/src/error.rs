@@ -1,6 +1,6 @@
 //! Why a measurement came to no end.
 
-use sqlrep_core::{Retry, StorageError, WriteError};
+use sqlrep_core::{ReadError, Retry, StorageError, WriteError};
 use sqlrep_disk::DiskError;
 use sqlrep_node::NodeError;
 use sqlrep_raft_log::LogError;
@@ -42,6 +42,9 @@ pub enum BenchError {
     /// It couldn't read.
     #[error("the measured node: {0}")]
     Read(#[from] ReplicaError),
+    /// It refused a read.
+    #[error("the measured node: {0}")]
+    Query(#[from] ReadError),
     /// A thread, a folder or a process wasn't to be had.
     #[error("the machine refuses: {0}")]
     Runtime(std::io::Error),
@@ -51,6 +54,9 @@ pub enum BenchError {
     /// What came back isn't what was asked for.
     #[error("a node answered with something else: {0}")]
     Answer(String),
+    /// A node does nothing now, and says that it didn't.
+    #[error("a node refused: {0}")]
+    Unavailable(String),
     /// A node ended by itself.
     #[error("node {node} ended with {status}")]
     Ended {
@@ -98,11 +104,13 @@ impl BenchError {
             Self::Node(error) => error.retry(),
             Self::Read(error) => error.retry(),
             Self::Write(error) => error.retry(),
+            Self::Query(error) => error.retry(),
             Self::Sqlite(_) | Self::NoAnswer | Self::Answer(_) | Self::Lost { .. } => {
                 Retry::Useless
             }
             Self::Unsteady { .. }
             | Self::Runtime(_)
+            | Self::Unavailable(_)
             | Self::Http(_)
             | Self::Ended { .. }
             | Self::Late { .. } => Retry::Safe,

@@ -10,6 +10,7 @@
 //! | [`store`] | SQLite on the page store |
 //! | [`embedded`] | a node inside this process |
 //! | [`http`] | three nodes in processes of their own, over HTTP |
+//! | [`modes`] | both modes side by side, on the same work |
 //!
 //! It doesn't decide: a missed target is told in its row and is no error.
 #![forbid(unsafe_code)]
@@ -19,11 +20,14 @@ pub mod embedded;
 mod error;
 pub mod http;
 pub mod log;
+mod memory;
+pub mod modes;
 mod plain;
 mod raw;
 mod report;
 mod slice;
 pub mod store;
+mod wiring;
 
 pub use error::BenchError;
 pub use raw::PROBE_FACTOR_MAX;

@@ -48,12 +48,19 @@ impl Ids {
 /// Point reads between two looks at the clock.
 pub(crate) const READS_AT_ONCE: u32 = 16;
 
-/// An empty table on plain SQLite in WAL mode.
-pub(crate) fn create(path: &Path, synchronous: &str) -> Result<Connection, BenchError> {
+/// An empty database on plain SQLite in WAL mode.
+pub(crate) fn open(path: &Path, synchronous: &str) -> Result<Connection, BenchError> {
     let sqlite = Connection::open(path)?;
     sqlite.execute_batch(&format!(
-        "PRAGMA journal_mode=WAL; PRAGMA synchronous={synchronous}; {CREATE};"
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous={synchronous};"
     ))?;
+    Ok(sqlite)
+}
+
+/// An empty table on plain SQLite in WAL mode.
+pub(crate) fn create(path: &Path, synchronous: &str) -> Result<Connection, BenchError> {
+    let sqlite = open(path, synchronous)?;
+    sqlite.execute_batch(CREATE)?;
     Ok(sqlite)
 }
 

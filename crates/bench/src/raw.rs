@@ -84,13 +84,14 @@ impl Probes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::slice::Times;
 
     #[test]
     fn probes_may_differ_by_the_factor_and_no_more() {
         let slice = |operations| Slice {
             operations,
             took: Duration::from_secs(1),
-            p50: Duration::ZERO,
+            times: Times::default(),
             cpu: None,
         };
         assert!(Probes([slice(100.0), slice(300.0)]).are_steady());

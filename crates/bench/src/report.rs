@@ -107,7 +107,7 @@ impl Row {
         }
     }
 
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         json!({
             "name": self.name,
             "durability": self.durability,
@@ -157,6 +157,16 @@ impl<R> Rounds<R> {
             return Err(BenchError::Unsteady { rounds: count });
         }
         Ok(Self { steady, left_out })
+    }
+
+    /// Those that count.
+    pub(crate) fn count(&self) -> usize {
+        self.steady.len()
+    }
+
+    /// Numbers of the others.
+    pub(crate) fn left_out(&self) -> &[usize] {
+        &self.left_out
     }
 
     pub(crate) fn row(
@@ -219,7 +229,7 @@ impl Report {
 }
 
 /// Three significant digits are what such measurements give.
-fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
@@ -230,34 +240,48 @@ fn short(value: f64) -> String {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.title)?;
-        write!(f, "medians and ranges of {} rounds", self.rounds)?;
-        match self.left_out.len() {
-            0 => writeln!(f, ", none left out")?,
-            count => {
-                let numbers: Vec<String> = self.left_out.iter().map(ToString::to_string).collect();
-                writeln!(f, ", {count} left out as unsteady: {}", numbers.join(", "))?;
-            }
+        left_out(f, self.rounds, &self.left_out)?;
+        table(f, &self.rows)
+    }
+}
+
+/// How many rounds count and which don't.
+pub(crate) fn left_out(
+    f: &mut fmt::Formatter<'_>,
+    rounds: usize,
+    left_out: &[usize],
+) -> fmt::Result {
+    write!(f, "medians and ranges of {rounds} rounds")?;
+    match left_out.len() {
+        0 => writeln!(f, ", none left out"),
+        count => {
+            let numbers: Vec<String> = left_out.iter().map(ToString::to_string).collect();
+            writeln!(f, ", {count} left out as unsteady: {}", numbers.join(", "))
         }
+    }
+}
+
+/// Rows under their heads.
+pub(crate) fn table(f: &mut fmt::Formatter<'_>, rows: &[Row]) -> fmt::Result {
+    writeln!(
+        f,
+        "{:<52} {:<38} {:>9} {:<4} {:>17} {:>9}  verdict",
+        "what", "durability", "median", "", "range", "target"
+    )?;
+    for row in rows {
+        let range = format!("{} to {}", short(row.range.0), short(row.range.1));
+        let target = row.target.map_or("-".to_owned(), |one| one.to_string());
         writeln!(
             f,
-            "{:<52} {:<38} {:>9} {:<4} {:>17} {:>9}  verdict",
-            "what", "durability", "median", "", "range", "target"
+            "{:<52} {:<38} {:>9} {:<4} {range:>17} {target:>9}  {}",
+            row.name,
+            row.durability,
+            short(row.median),
+            row.unit,
+            row.verdict()
         )?;
-        for row in &self.rows {
-            let range = format!("{} to {}", short(row.range.0), short(row.range.1));
-            let target = row.target.map_or("-".to_owned(), |one| one.to_string());
-            writeln!(
-                f,
-                "{:<52} {:<38} {:>9} {:<4} {range:>17} {target:>9}  {}",
-                row.name,
-                row.durability,
-                short(row.median),
-                row.unit,
-                row.verdict()
-            )?;
-        }
-        Ok(())
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use std::time::Duration;
 pub(crate) struct Slice {
     pub(crate) operations: f64,
     pub(crate) took: Duration,
-    /// Median time of an operation.
-    pub(crate) p50: Duration,
+    /// How long an operation took.
+    pub(crate) times: Times,
     /// CPU time of this process.
     pub(crate) cpu: Option<Duration>,
 }
@@ -21,7 +21,7 @@ impl Slice {
     }
 
     pub(crate) fn p50_us(&self) -> f64 {
-        micros(self.p50)
+        micros(self.times.p50)
     }
 
     /// CPU microseconds of this process for each operation.
@@ -34,13 +34,24 @@ pub(crate) fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-/// The middle one; zero without any.
-pub(crate) fn middle(times: &mut [Duration]) -> Duration {
-    let middle = times.len() / 2;
-    if times.is_empty() {
-        return Duration::ZERO;
+/// How long operations took; zeros without any.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Times {
+    pub(crate) p50: Duration,
+    pub(crate) p99: Duration,
+    pub(crate) max: Duration,
+}
+
+impl Times {
+    pub(crate) fn of(times: &mut [Duration]) -> Self {
+        times.sort_unstable();
+        let at = |per_cent: usize| times.get(times.len() * per_cent / 100);
+        Self {
+            p50: at(50).copied().unwrap_or_default(),
+            p99: at(99).copied().unwrap_or_default(),
+            max: times.last().copied().unwrap_or_default(),
+        }
     }
-    *times.select_nth_unstable(middle).1
 }
 
 /// Runs `operations`, which tells how many it did, until the slice is over.
@@ -66,7 +77,7 @@ pub(crate) fn measure(
     Ok(Slice {
         operations: count,
         took,
-        p50: middle(&mut times),
+        times: Times::of(&mut times),
         cpu: cpu.map(|(after, before)| after.saturating_sub(before)),
     })
 }
@@ -89,13 +100,18 @@ mod tests {
         let slice = slice.unwrap();
         assert_eq!(slice.operations, 2.0 * calls);
         assert!(slice.took >= Duration::from_millis(5));
-        assert!(slice.p50 >= Duration::from_micros(50), "{slice:?}");
+        assert!(slice.times.p50 >= Duration::from_micros(50), "{slice:?}");
     }
 
     #[test]
-    fn the_middle_is_the_middle() {
-        let mut times = [5, 1, 3].map(Duration::from_millis);
-        assert_eq!(middle(&mut times), Duration::from_millis(3));
-        assert_eq!(middle(&mut []), Duration::ZERO);
+    fn the_middle_is_the_middle_and_one_of_a_hundred_is_above_p99() {
+        let mut times: Vec<Duration> = (1..=200).rev().map(Duration::from_millis).collect();
+        let of = Times::of(&mut times);
+        assert_eq!(of.p50, Duration::from_millis(101));
+        assert_eq!(of.p99, Duration::from_millis(199));
+        assert_eq!(of.max, Duration::from_millis(200));
+        let mut odd = [5, 1, 3].map(Duration::from_millis);
+        assert_eq!(Times::of(&mut odd).p50, Duration::from_millis(3));
+        assert_eq!(Times::of(&mut []).max, Duration::ZERO);
     }
 }

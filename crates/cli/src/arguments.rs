@@ -41,9 +41,11 @@ pub(crate) enum Bench {
     /// SQLite on the page store, beside plain SQLite
     Store(MeasureArguments),
     /// A node in one process without HTTP, beside plain SQLite
-    Embedded(MeasureArguments),
+    Embedded(EmbeddedArguments),
     /// Three nodes over HTTP, beside raw writes and syncs and plain SQLite
     Http(HttpArguments),
+    /// Statement mode and page mode side by side, beside plain SQLite and raw writes and syncs
+    Modes(ModesArguments),
 }
 
 /// Flags of every `sqlrep bench`.
@@ -76,11 +78,26 @@ pub(crate) struct MeasureArguments {
     pub(crate) json: bool,
 }
 
+/// Flags of `sqlrep bench embedded`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct EmbeddedArguments {
+    #[command(flatten)]
+    pub(crate) measure: MeasureArguments,
+
+    /// How changes travel. Default: statement
+    #[arg(long, default_value = "statement", hide_default_value = true)]
+    pub(crate) mode: Mode,
+}
+
 /// Flags of `sqlrep bench http`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct HttpArguments {
     #[command(flatten)]
     pub(crate) measure: MeasureArguments,
+
+    /// How changes travel. Default: statement
+    #[arg(long, default_value = "statement", hide_default_value = true)]
+    pub(crate) mode: Mode,
 
     /// Measure these parts alone, separated by commas. Default: all
     #[arg(long, value_name = "PART,…", value_delimiter = ',')]
@@ -97,6 +114,66 @@ pub(crate) struct HttpArguments {
     /// How long it is loaded before, in s. Default: 60
     #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400), hide_default_value = true)]
     pub(crate) load_s: u64,
+}
+
+/// Flags of `sqlrep bench modes`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ModesArguments {
+    #[command(flatten)]
+    pub(crate) measure: MeasureArguments,
+
+    /// Compare these kinds of work alone, separated by commas. Default: all
+    #[arg(long, value_name = "WORK,…", value_delimiter = ',')]
+    pub(crate) work: Vec<WorkKind>,
+
+    /// Numbers of clients at once, separated by commas, each from 1 to 4096. Default: 1,16,64,256
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,16,64,256", value_parser = clients, hide_default_value = true)]
+    pub(crate) clients: Vec<usize>,
+
+    /// Compare here alone, separated by commas. Default: both
+    #[arg(long, value_name = "PLACE,…", value_delimiter = ',')]
+    pub(crate) place: Vec<PlaceKind>,
+
+    /// What a relay adds to each direction between nodes, in us, ms or s. Default: nothing, and no relay
+    #[arg(long, value_name = "TIME")]
+    pub(crate) delay: Option<Span>,
+
+    /// Write a page with charts for a browser
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+}
+
+/// Work of `sqlrep bench modes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WorkKind {
+    /// INSERT of one row
+    Insert,
+    /// INSERT of one row with a random index
+    Index,
+    /// UPDATE of one of 100,000 rows
+    Update,
+    /// Transactions of 10 INSERTs
+    Small,
+    /// Transactions of 1,000 INSERTs
+    Bulk,
+    /// Nine point SELECTs for each UPDATE
+    Mixed,
+}
+
+/// Where `sqlrep bench modes` runs nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PlaceKind {
+    /// Three processes, over HTTP
+    Http,
+    /// Three nodes in one process
+    Embedded,
+}
+
+fn clients(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(clients @ 1..=4096) => Ok(clients),
+        _ => Err("give a number from 1 to 4096".to_owned()),
+    }
 }
 
 /// A part of `sqlrep bench http`.

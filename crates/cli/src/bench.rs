@@ -3,16 +3,20 @@
 //! The folder that is measured on is a new one inside the one that is named, and is removed at the end. Tables are printed
 //! as they come, JSON as one list at the end. A missed target is a result, not a failure.
 
-use crate::arguments::{Bench, HttpArguments, HttpPart, MeasureArguments};
+use crate::arguments::{
+    Bench, HttpArguments, HttpPart, MeasureArguments, ModesArguments, PlaceKind, WorkKind,
+};
 use crate::exit::Exit;
 use crate::terminal;
 use sqlrep_bench::embedded::{EmbeddedBench, embedded};
 use sqlrep_bench::http::{HttpBench, Part, http};
 use sqlrep_bench::log::{LogBench, log};
+use sqlrep_bench::modes::{Comparison, ModesBench, Place, Work, modes, page};
 use sqlrep_bench::store::{StoreBench, store};
 use sqlrep_bench::{BenchError, Report, floored};
 use sqlrep_disk::RealDisk;
 use sqlrep_env::Env;
+use std::fmt::Display;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,8 +26,10 @@ use tempfile::TempDir;
 impl Bench {
     fn measure(&self) -> &MeasureArguments {
         match self {
-            Self::Log(measure) | Self::Store(measure) | Self::Embedded(measure) => measure,
+            Self::Log(measure) | Self::Store(measure) => measure,
+            Self::Embedded(embedded) => &embedded.measure,
             Self::Http(http) => &http.measure,
+            Self::Modes(modes) => &modes.measure,
         }
     }
 }
@@ -45,7 +51,7 @@ pub(crate) fn run(bench: &Bench) -> Exit {
         json: arguments.json.then(Vec::new),
         printed: Ok(()),
     };
-    let measured = measured(bench, folder.path(), &mut |report| printer.take(&report));
+    let measured = measured(bench, folder.path(), &mut printer);
     let printed = printer.end();
     match (measured, printed) {
         (Ok(()), Ok(())) => Exit::Ok,
@@ -62,7 +68,7 @@ fn folder(parent: &Path) -> io::Result<TempDir> {
         .tempdir_in(parent)
 }
 
-fn failed(what: impl std::fmt::Display) -> Exit {
+fn failed(what: impl Display) -> Exit {
     terminal::error(what);
     Exit::Failed
 }
@@ -76,9 +82,9 @@ struct Printer {
 }
 
 impl Printer {
-    fn take(&mut self, report: &Report) {
+    fn take(&mut self, report: &impl Display, json: serde_json::Value) {
         match &mut self.json {
-            Some(all) => all.push(report.json()),
+            Some(all) => all.push(json),
             None if self.printed.is_ok() => self.printed = terminal::out(&format!("{report}\n")),
             None => {}
         }
@@ -93,7 +99,8 @@ impl Printer {
     }
 }
 
-fn measured(bench: &Bench, folder: &Path, told: &mut dyn FnMut(Report)) -> Result<(), BenchError> {
+fn measured(bench: &Bench, folder: &Path, printer: &mut Printer) -> Result<(), BenchError> {
+    let told = &mut |report: Report| printer.take(&report, report.json());
     let arguments = bench.measure();
     let (env, rounds) = (Env::real(), arguments.rounds);
     let slice = Duration::from_millis(arguments.slice_ms);
@@ -116,14 +123,16 @@ fn measured(bench: &Bench, folder: &Path, told: &mut dyn FnMut(Report)) -> Resul
                 ..StoreBench::new(disk, folder.to_owned(), env)
             })?);
         }
-        Bench::Embedded(_) => told(embedded(&EmbeddedBench {
+        Bench::Embedded(arguments) => told(embedded(&EmbeddedBench {
             folder: folder.to_owned(),
             env,
+            mode: arguments.mode.of_node(),
             rounds,
             slice,
             sync_floor,
         })?),
         Bench::Http(http) => over_http(http, folder, told)?,
+        Bench::Modes(modes) => side_by_side(modes, folder, printer)?,
     }
     Ok(())
 }
@@ -136,6 +145,7 @@ fn over_http(
     let program = std::env::current_exe().map_err(BenchError::Runtime)?;
     let measure = &arguments.measure;
     let bench = HttpBench {
+        mode: arguments.mode.of_node(),
         rounds: measure.rounds,
         slice: Duration::from_millis(measure.slice_ms),
         sync_floor: measure.sync_floor.map(|span| span.0),
@@ -155,4 +165,80 @@ fn over_http(
         http(&bench, part, told)?;
     }
     Ok(())
+}
+
+impl WorkKind {
+    fn of_bench(self) -> Work {
+        match self {
+            Self::Insert => Work::Insert,
+            Self::Index => Work::Index,
+            Self::Update => Work::Update,
+            Self::Small => Work::Small,
+            Self::Bulk => Work::Bulk,
+            Self::Mixed => Work::Mixed,
+        }
+    }
+}
+
+impl PlaceKind {
+    fn of_bench(self) -> Place {
+        match self {
+            Self::Http => Place::Http,
+            Self::Embedded => Place::Embedded,
+        }
+    }
+}
+
+/// What is asked for, in the order of reports; all if nothing is.
+fn asked<T: Copy + PartialEq>(all: &[T], asked: &[T]) -> Vec<T> {
+    let wanted = |one: &&T| asked.is_empty() || asked.contains(one);
+    all.iter().filter(wanted).copied().collect()
+}
+
+fn side_by_side(
+    arguments: &ModesArguments,
+    folder: &Path,
+    printer: &mut Printer,
+) -> Result<(), BenchError> {
+    let program = std::env::current_exe().map_err(BenchError::Runtime)?;
+    let works: Vec<Work> = arguments.work.iter().map(|work| work.of_bench()).collect();
+    let places: Vec<Place> = arguments.place.iter().map(|one| one.of_bench()).collect();
+    let mut clients = arguments.clients.clone();
+    clients.sort_unstable();
+    clients.dedup();
+    let measure = &arguments.measure;
+    let bench = ModesBench {
+        rounds: measure.rounds,
+        slice: Duration::from_millis(measure.slice_ms),
+        sync_floor: measure.sync_floor.map(|span| span.0),
+        delay: arguments.delay.map(|span| span.0),
+        works: asked(&Work::ALL, &works),
+        places: asked(&Place::ALL, &places),
+        clients,
+        ..ModesBench::new(program, folder.to_owned(), Env::real())
+    };
+    let mut compared = Vec::new();
+    let ended = modes(&bench, &mut |one: Comparison| {
+        printer.take(&one, one.json());
+        compared.push(one);
+    });
+    if let Some(file) = &arguments.html {
+        std::fs::write(file, page(&compared, &about())).map_err(BenchError::Runtime)?;
+    }
+    ended
+}
+
+/// Release and machine, for the page.
+fn about() -> Vec<String> {
+    let processors = std::thread::available_parallelism();
+    let processors = processors.map(|count| format!("{count} processors"));
+    [concat!("sqlrep ", env!("CARGO_PKG_VERSION")).to_owned()]
+        .into_iter()
+        .chain(processors)
+        .chain([format!(
+            "{} {}",
+            std::env::consts::OS,
+            std::env::consts::ARCH
+        )])
+        .collect()
 }

@@ -117,6 +117,128 @@ fn reads_kills_and_restart_have_their_figures() {
     }
 }
 
+/// The subjects of a comparison: who, and with how many clients.
+fn subjects(comparison: &Value) -> Vec<(String, u64)> {
+    let all = comparison["subjects"].as_array().unwrap().iter();
+    all.map(|one| {
+        let subject = one["subject"].as_str().unwrap().to_owned();
+        (subject, one["clients"].as_u64().unwrap())
+    })
+    .collect()
+}
+
+#[test]
+fn modes_are_compared_in_both_places_with_json_and_a_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("page.html");
+    let html = format!("--html={}", file.display());
+    let short = ["modes", "--work=insert,mixed", "--clients=1,64", "--json"];
+    let run = bench(&[&short[..], &[&html]].concat());
+    let all: Value = serde_json::from_str(&run.out).unwrap();
+    let all = all.as_array().unwrap();
+    let parts: Vec<String> = all
+        .iter()
+        .map(|one| format!("{} {}", one["place"], one["work"]).replace('"', ""))
+        .collect();
+    let wanted = [
+        "http insert",
+        "http mixed",
+        "embedded insert",
+        "embedded mixed",
+    ];
+    assert_eq!(parts, wanted);
+    for one in all.iter().filter(|one| one["rounds"] != 0) {
+        compared(one);
+    }
+    let page = std::fs::read_to_string(&file).unwrap();
+    assert!(page.starts_with("<!doctype html>"), "{page}");
+    assert!(page.contains("<svg") && page.contains("Three processes, over HTTP"));
+    let loads = [
+        "http://", "https://", "src=", "@import", "url(", "<script", "<link",
+    ];
+    for elsewhere in loads {
+        assert!(!page.contains(elsewhere), "{elsewhere} in {page}");
+    }
+}
+
+/// Both modes and both baselines have their figures, and the rows of targets are there. A moment of mixed work may have no write.
+fn compared(one: &Value) {
+    let both = |clients| [("statement mode", clients), ("page mode", clients)];
+    let beside = [("raw write and sync", 1), ("plain SQLite, WAL, FULL", 1)];
+    let wanted: Vec<(String, u64)> = [beside, both(1), both(64)]
+        .concat()
+        .into_iter()
+        .map(|(subject, clients)| (subject.to_owned(), clients))
+        .collect();
+    assert_eq!(subjects(one), wanted);
+    let always = ["requests", "p50", "p99", "longest"];
+    let of_writes = [
+        "log bytes, leader",
+        "bytes between nodes",
+        "syncs, all nodes",
+    ];
+    let writes = one["work"] == "insert";
+    let figures = [&always[..], if writes { &of_writes } else { &[] }].concat();
+    for subject in &one["subjects"].as_array().unwrap()[2..] {
+        for figure in &figures {
+            let median = subject["figures"][figure]["median"].as_f64();
+            assert!(
+                median.is_some_and(|value| value > 0.0),
+                "{figure}: {subject}"
+            );
+        }
+        let survives = subject["durability"].as_str().unwrap();
+        assert!(survives.contains("2 of 3 nodes"), "{subject}");
+    }
+    let rows = one["rows"].as_array().unwrap().iter();
+    let judged: Vec<String> = rows
+        .filter(|row| row["target"].is_string())
+        .map(|row| format!("{} {}", row["name"], row["target"]).replace('"', ""))
+        .collect();
+    let wanted = [
+        "page / statement: p50, 1 client <= 1.1",
+        "page / statement: log bytes, leader, 64 clients <= 1",
+        "page mode: requests per sync, leader, 64 clients >= 16",
+    ];
+    let found = |target: &&str| judged.iter().any(|one| one == target);
+    assert_eq!(wanted.iter().all(found), writes, "{judged:?}");
+    assert_eq!(judged.is_empty(), !writes, "{judged:?}");
+}
+
+/// The table, beside a slow network: an answer takes a round trip between nodes at least. The floor keeps raw probes alike.
+#[test]
+fn a_delay_between_nodes_is_in_every_answer() {
+    let slow = ["--delay=5ms", "--sync-floor=5ms", "--place=http"];
+    let run = bench(&[&["modes", "--work=update", "--clients=1"], &slow[..]].concat());
+    for says in [
+        "5ms more between nodes",
+        "statement mode",
+        "page mode",
+        "wire B",
+        "page / statement: requests/s, 1 client",
+    ] {
+        assert!(run.out.contains(says), "{says}: {}", run.out);
+    }
+    let modes = run
+        .out
+        .lines()
+        .filter(|line| line.contains(" mode  ") && !line.contains(':'));
+    let p50: Vec<f64> = modes
+        .map(|line| line.split_whitespace().nth(7).unwrap().parse().unwrap())
+        .collect();
+    assert!(
+        p50.len() >= 2 && p50.iter().all(|ms| *ms >= 10.0),
+        "{p50:?}: {}",
+        run.out
+    );
+}
+
+#[test]
+fn existing_parts_run_in_page_mode_too() {
+    let run = bench(&["embedded", "--mode=page"]);
+    assert!(run.out.contains("page mode"), "{run:?}");
+}
+
 #[test]
 fn a_part_that_is_none_is_refused() {
     for arguments in [
@@ -124,6 +246,10 @@ fn a_part_that_is_none_is_refused() {
         &["bench", "raft"],
         &["bench", "http", "--only=x"],
         &["bench", "log", "--sync-floor=4"],
+        &["bench", "modes", "--work=x"],
+        &["bench", "modes", "--clients=0"],
+        &["bench", "modes", "--delay=2"],
+        &["bench", "embedded", "--mode=x"],
         &["bench", "log", "--dir=/nonexistent/never"],
     ] {
         let run = sqlrep(arguments, "");

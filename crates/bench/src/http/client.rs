@@ -36,7 +36,11 @@ impl Answer<'_> {
 
     pub(crate) fn refused(&self) -> BenchError {
         let body = String::from_utf8_lossy(self.body);
-        BenchError::Answer(format!("{}: {body}", self.status))
+        let what = format!("{}: {body}", self.status);
+        match self.status {
+            503 => BenchError::Unavailable(what),
+            _ => BenchError::Answer(what),
+        }
     }
 }
 

@@ -175,8 +175,8 @@ fn report(bench: &HttpBench, gaps: &[Duration]) -> Report {
     ];
     Report {
         title: format!(
-            "kill -9 of the leader, {CLIENTS} clients, {} kills; a round is a kill",
-            bench.kills
+            "kill -9 of the leader, {} mode, {CLIENTS} clients, {} kills; a round is a kill",
+            bench.mode, bench.kills
         ),
         rounds: gaps.len(),
         left_out: Vec::new(),

@@ -2,7 +2,7 @@
 
 use super::client::{ANSWER_MAX, Connection};
 use super::nodes::Nodes;
-use crate::slice::{Slice, middle};
+use crate::slice::{Slice, Times};
 use crate::{BenchError, cpu};
 use futures_util::future::try_join_all;
 use sqlrep_env::Clock;
@@ -74,7 +74,7 @@ pub(crate) async fn load(
         slice: Slice {
             operations: count(times.len()),
             took,
-            p50: middle(&mut times),
+            times: Times::of(&mut times),
             cpu: cpu_after.zip(cpu_before).map(spent),
         },
         refused,

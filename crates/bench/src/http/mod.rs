@@ -13,23 +13,24 @@
 //!
 //! The nodes and the load share the machine: rates tell of all of them together, counts and CPU of the nodes alone.
 
-mod client;
+pub(crate) mod client;
 mod kills;
-mod load;
-mod nodes;
+pub(crate) mod load;
+pub(crate) mod nodes;
 mod reads;
 mod restart;
 mod writes;
 
 use crate::{BenchError, Report};
-use nodes::Nodes;
+use nodes::{Cluster, Nodes};
 use sqlrep_env::Env;
+use sqlrep_node::Mode;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
 /// What a write survives once it is acknowledged.
-const REPLICATED: &str = "power loss (fdatasync on 2 of 3 nodes)";
+pub(crate) const REPLICATED: &str = "power loss (fdatasync on 2 of 3 nodes)";
 
 /// A part of the measurement; each has a cluster of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub struct HttpBench {
     pub folder: PathBuf,
     /// Clocks, randomness and threads.
     pub env: Env,
+    /// How changes travel.
+    pub mode: Mode,
     /// Rounds.
     pub rounds: usize,
     /// How long each part of a round runs.
@@ -68,13 +71,14 @@ pub struct HttpBench {
 }
 
 impl HttpBench {
-    /// Nine rounds of slices of a second, 20 kills, 200 MB and 60 s of load before the restart.
+    /// Statement mode, nine rounds of slices of a second, 20 kills, 200 MB and 60 s of load before the restart.
     #[must_use]
     pub fn new(program: PathBuf, folder: PathBuf, env: Env) -> Self {
         Self {
             program,
             folder,
             env,
+            mode: Mode::Statement,
             rounds: 9,
             slice: Duration::from_secs(1),
             sync_floor: None,
@@ -87,7 +91,14 @@ impl HttpBench {
     async fn nodes(&self, name: &str, floor: Option<Duration>) -> Result<Nodes, BenchError> {
         let folder = self.folder.join(name);
         std::fs::create_dir(&folder).map_err(BenchError::Runtime)?;
-        Nodes::start(&self.program, &folder, floor, &self.env).await
+        let cluster = Cluster {
+            program: self.program.clone(),
+            folder,
+            mode: self.mode,
+            sync_floor: floor,
+            delay: None,
+        };
+        Nodes::start(cluster, &self.env).await
     }
 }
 
@@ -119,7 +130,7 @@ pub fn http(bench: &HttpBench, part: Part, told: &mut dyn FnMut(Report)) -> Resu
 }
 
 /// One thread: slices of load run on it, baselines between them.
-fn runtime() -> Result<Runtime, BenchError> {
+pub(crate) fn runtime() -> Result<Runtime, BenchError> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -4,11 +4,12 @@
 //! Invariant 2: a node is restarted by the very command that started it.
 
 use super::client::{bare, once, post};
-use crate::{BenchError, cpu};
+use crate::wiring::{Addresses, Relays, wired};
+use crate::{BenchError, cpu, memory};
 use serde_json::Value;
 use sqlrep_env::Env;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use sqlrep_node::Mode;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::{Child, ChildStdin, Command};
@@ -16,67 +17,46 @@ use tokio::process::{Child, ChildStdin, Command};
 /// Nodes of the measured cluster.
 pub(crate) const NODES: usize = 3;
 
-/// Where ports begin and how many there are: below those that systems give to outgoing connections, so that a node that
-/// is killed and started again finds its own free.
-const PORTS: std::ops::Range<u16> = 20_000..31_000;
-
 /// How long nodes may take to be ready.
 pub(crate) const READY_MAX: Duration = Duration::from_secs(60);
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(5);
 
+/// What is started, and where.
+pub(crate) struct Cluster {
+    /// Runs a node when called with `node` and a node's flags.
+    pub(crate) program: PathBuf,
+    /// An existing folder for the nodes' data.
+    pub(crate) folder: PathBuf,
+    pub(crate) mode: Mode,
+    pub(crate) sync_floor: Option<Duration>,
+    /// Added to each direction between nodes.
+    pub(crate) delay: Option<Duration>,
+}
+
 /// One node.
 struct Node {
-    http: String,
-    raft: String,
+    at: Addresses,
     running: Option<(Child, ChildStdin)>,
 }
 
-/// The cluster.
+/// The running cluster.
 pub(crate) struct Nodes {
-    program: PathBuf,
-    folder: PathBuf,
-    sync_floor: Option<Duration>,
+    cluster: Cluster,
     nodes: Vec<Node>,
-}
-
-/// Ports that nothing listens on.
-fn free_addresses(env: &Env, count: usize) -> Result<Vec<String>, BenchError> {
-    let all = PORTS.end - PORTS.start;
-    let first = u16::try_from(env.entropy.next() % u64::from(all)).expect("it is below");
-    let tried = (0..all).map(|step| PORTS.start + (first + step) % all);
-    let free = tried.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    let found: Vec<String> = free
-        .take(count)
-        .map(|port| format!("127.0.0.1:{port}"))
-        .collect();
-    if found.len() < count {
-        let error = std::io::ErrorKind::AddrInUse.into();
-        return Err(BenchError::Runtime(error));
-    }
-    Ok(found)
+    _relays: Option<Relays>,
 }
 
 impl Nodes {
     /// Starts a new cluster in `folder` and waits until every node is ready.
-    pub(crate) async fn start(
-        program: &Path,
-        folder: &Path,
-        sync_floor: Option<Duration>,
-        env: &Env,
-    ) -> Result<Self, BenchError> {
-        let addresses = free_addresses(env, 2 * NODES)?;
-        let node = |pair: &[String]| Node {
-            http: pair[0].clone(),
-            raft: pair[1].clone(),
-            running: None,
-        };
+    pub(crate) async fn start(cluster: Cluster, env: &Env) -> Result<Self, BenchError> {
+        let (addresses, relays) = wired(env, NODES, cluster.delay)?;
+        let node = |at| Node { at, running: None };
         let mut nodes = Self {
-            program: program.to_owned(),
-            folder: folder.to_owned(),
-            sync_floor,
-            nodes: addresses.chunks_exact(2).map(node).collect(),
+            cluster,
+            nodes: addresses.into_iter().map(node).collect(),
+            _relays: relays,
         };
         for node in 0..NODES {
             nodes.start_one(node)?;
@@ -97,21 +77,22 @@ impl Nodes {
     }
 
     fn command(&self, node: usize) -> Command {
-        let join: Vec<&str> = self.nodes.iter().map(|node| node.raft.as_str()).collect();
-        let mut command = Command::new(&self.program);
+        let raft = |node: &Node| node.at.raft.clone();
+        let join: Vec<String> = self.nodes.iter().map(raft).collect();
+        let at = &self.nodes[node].at;
+        let mut command = Command::new(&self.cluster.program);
         command
-            .args(["node", "--mode=statement", "--stop-with-stdin"])
-            .args([
-                "--log-level=off".to_owned(),
-                format!("--node-id={}", node + 1),
-            ])
-            .arg(format!("--http-addr={}", self.nodes[node].http))
-            .arg(format!("--raft-addr={}", self.nodes[node].raft))
+            .args(["node", "--stop-with-stdin", "--log-level=off"])
+            .arg(format!("--mode={}", self.cluster.mode))
+            .arg(format!("--node-id={}", node + 1))
+            .arg(format!("--http-addr={}", at.http))
+            .arg(format!("--raft-addr={}", at.listens))
+            .arg(format!("--raft-adv-addr={}", at.raft))
             .arg(format!("--bootstrap-expect={NODES}"))
             .arg(format!("--join={}", join.join(",")))
             .arg("--data-dir")
-            .arg(self.folder.join(format!("node-{}", node + 1)));
-        if let Some(floor) = self.sync_floor {
+            .arg(self.cluster.folder.join(format!("node-{}", node + 1)));
+        if let Some(floor) = self.cluster.sync_floor {
             command.arg(format!("--sync-floor={}us", floor.as_micros()));
         }
         for (name, _) in std::env::vars_os() {
@@ -142,14 +123,14 @@ impl Nodes {
     }
 
     pub(crate) fn http(&self, node: usize) -> &str {
-        &self.nodes[node].http
+        &self.nodes[node].at.http
     }
 
     /// Waits until a node serves linearizable reads.
     pub(crate) async fn ready(&mut self, node: usize) -> Result<(), BenchError> {
         let mut request = Vec::new();
         bare(&mut request, "GET", "/readyz?sync&timeout=1s");
-        let address = self.nodes[node].http.clone();
+        let address = self.nodes[node].at.http.clone();
         let asked = async {
             loop {
                 if matches!(once(&address, &request).await, Ok((200, _))) {
@@ -205,10 +186,23 @@ impl Nodes {
 
     /// One of a node's counters or gauges.
     pub(crate) async fn metric(&self, node: usize, name: &str) -> Result<f64, BenchError> {
+        let [value] = self.metrics(node, [name]).await?;
+        Ok(value)
+    }
+
+    /// Some of them, of one moment.
+    pub(crate) async fn metrics<const N: usize>(
+        &self,
+        node: usize,
+        names: [&str; N],
+    ) -> Result<[f64; N], BenchError> {
         let all = self.status(node, "metrics").await?;
-        all.get(name)
-            .and_then(Value::as_f64)
-            .ok_or_else(|| BenchError::Answer(format!("no metric {name}")))
+        let mut values = [0.0; N];
+        for (value, name) in values.iter_mut().zip(names) {
+            let found = all.get(name).and_then(Value::as_f64);
+            *value = found.ok_or_else(|| BenchError::Answer(format!("no metric {name}")))?;
+        }
+        Ok(values)
     }
 
     /// CPU time of each node since its start.
@@ -218,6 +212,28 @@ impl Nodes {
             cpu::used_by(child.id()?)
         };
         self.nodes.iter().map(used).collect()
+    }
+
+    /// Bytes of memory that each node has now.
+    pub(crate) fn resident(&self) -> Option<Vec<u64>> {
+        let of = |node: &Node| {
+            let (child, _) = node.running.as_ref()?;
+            memory::resident_of(child.id()?)
+        };
+        self.nodes.iter().map(of).collect()
+    }
+
+    /// Runs SQL that may run twice, again while nodes refuse: a new cluster may change its leader.
+    pub(crate) async fn settle(&self, sql: &str) -> Result<(), BenchError> {
+        let tried = async {
+            loop {
+                match self.execute(sql).await {
+                    Err(BenchError::Unavailable(_)) => tokio::time::sleep(PAUSE).await,
+                    done => return done,
+                }
+            }
+        };
+        late("the cluster takes writes", tried).await
     }
 
     /// Runs SQL without parameters on the leader.
@@ -238,7 +254,8 @@ impl Nodes {
     }
 }
 
-async fn late<T>(
+/// What is waited for while nodes get ready.
+pub(crate) async fn late<T>(
     what: &'static str,
     asked: impl Future<Output = Result<T, BenchError>>,
 ) -> Result<T, BenchError> {

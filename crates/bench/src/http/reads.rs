@@ -131,8 +131,8 @@ fn report(bench: &HttpBench, rounds: Rounds<Round>) -> Report {
     }
     rows.extend(cpu(&rounds));
     let title = format!(
-        "point SELECTs over HTTP, {CLIENTS} connections, three nodes, slices of {:?}; the empty answer is OPTIONS {PATH}",
-        bench.slice
+        "point SELECTs over HTTP, {CLIENTS} connections, three nodes, {} mode, slices of {:?}; the empty answer is OPTIONS {PATH}",
+        bench.mode, bench.slice
     );
     rounds.report(title, rows)
 }

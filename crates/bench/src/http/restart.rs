@@ -47,8 +47,8 @@ pub(super) async fn restart(bench: &HttpBench) -> Result<Report, BenchError> {
     rows.extend(restart_rows("all three killed, the first", &all, false));
     Ok(Report {
         title: format!(
-            "restart after kill -9, straight after {:?} of {CLIENTS} clients; one round",
-            bench.restart_load
+            "restart after kill -9, {} mode, straight after {:?} of {CLIENTS} clients; one round",
+            bench.mode, bench.restart_load
         ),
         rounds: 1,
         left_out: Vec::new(),

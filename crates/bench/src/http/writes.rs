@@ -145,7 +145,8 @@ fn report(bench: &HttpBench, floor: Option<Duration>, rounds: Rounds<Round>) -> 
     }
     rows.extend(cpu(&rounds));
     let title = format!(
-        "one-row INSERTs over HTTP, three nodes, slices of {:?}, {}",
+        "one-row INSERTs over HTTP, three nodes, {} mode, slices of {:?}, {}",
+        bench.mode,
         bench.slice,
         floor.map_or("syncs as the disk does them".to_owned(), |floor| format!(
             "each sync at least {floor:?}"
