@@ -70,10 +70,13 @@ pub(crate) fn open(options: &NodeOptions) -> Result<Opened, NodeError> {
 fn opened(options: &NodeOptions) -> Result<Opened, NodeError> {
     options.check()?;
     let engine = sqlrep_vfs::check_engine().map_err(NodeError::database)?;
+    if options.mode == Some(Mode::Statement) {
+        check_local_time()?;
+    }
     let (disk, env) = surroundings(options)?;
     let lock = disk.lock()?;
     let identity = identity(options, &*disk, &env)?;
-    if identity.mode == Mode::Statement {
+    if options.mode.is_none() && identity.mode == Mode::Statement {
         check_local_time()?;
     }
     for folder in FOLDERS {

@@ -298,7 +298,7 @@ impl Generator {
         let condition = self.condition(2);
         match self.draw.below(9) {
             0 => format!(
-                "SELECT count(*), sum(x), group_concat(y, '|') FROM {one} WHERE {condition}"
+                "SELECT count(*), sum(x), group_concat(y, '|' ORDER BY y) FROM {one} WHERE {condition}"
             ),
             1 => format!(
                 "SELECT l.k, r.x FROM {one} AS l LEFT JOIN {other} AS r ON l.k = r.k ORDER BY 1, 2"
