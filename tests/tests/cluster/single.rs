@@ -239,13 +239,4 @@ fn status_tells_the_file_and_the_log_behind_it() {
     assert_eq!(snapshots(&cluster), 1, "{last}");
     let file = std::fs::metadata(last["path"].as_str().unwrap()).unwrap();
     assert_eq!(json!(file.len()), last["size"]);
-    for (name, answer) in last["pragmas"]["ro"].as_object().unwrap() {
-        let rows = cluster.nodes[0]
-            .rows(&format!("PRAGMA {name}"), "none")
-            .unwrap();
-        let shown = rows[0][0]
-            .as_str()
-            .map_or_else(|| rows[0][0].to_string(), str::to_owned);
-        assert_eq!(json!(shown), *answer, "{name}");
-    }
 }
