@@ -4,7 +4,7 @@
 use crate::client::{Client, Outcome};
 use crate::cluster::Cluster;
 use crate::process::NodeProcess;
-use crate::waiting::until;
+use crate::waiting::{pause, until};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -82,6 +82,9 @@ fn at_once(clients: &[Client], meanwhile: impl FnOnce()) {
                 {
                     if client.write("/db/request", &request(at, place)) == Outcome::Done {
                         done.fetch_add(1, Ordering::Relaxed);
+                    } else {
+                        // A killed node refuses at once, and would use up all the requests.
+                        pause();
                     }
                 }
             });
