@@ -351,14 +351,17 @@ impl Generation {
 
     /// Takes away what was put of a publication that failed.
     pub(crate) fn take_back(&self, publication: &Publication) {
-        let before = Version(publication.version.0 - 1);
+        self.drop_images_above(Version(publication.version.0 - 1));
+    }
+
+    fn drop_images_above(&self, keep: Version) {
         for shard in &self.shards {
             let mut gone = Vec::new();
             shard
                 .write()
                 .unwrap_or_else(PoisonError::into_inner)
                 .retain(|_, chain| {
-                    gone.extend(chain.abort(before));
+                    gone.extend(chain.abort(keep));
                     !chain.is_empty()
                 });
             self.drop_links(gone);
@@ -491,17 +494,7 @@ impl Generation {
     pub(crate) fn abort_above(&self, keep: Version) {
         let mut state = self.state();
         let keep = keep.max(state.committed.version).min(state.newest);
-        for shard in &self.shards {
-            let mut gone = Vec::new();
-            shard
-                .write()
-                .unwrap_or_else(PoisonError::into_inner)
-                .retain(|_, chain| {
-                    gone.extend(chain.abort(keep));
-                    !chain.is_empty()
-                });
-            self.drop_links(gone);
-        }
+        self.drop_images_above(keep);
         state.sizes.split_off(&Version(keep.0 + 1));
         state.pending.retain(|pending| pending.version <= keep);
         let kept = state.pending.back().map(|pending| pending.checksum);

@@ -79,7 +79,17 @@ struct Prepared {
     verdict: Verdict,
     side: Side,
     took: Duration,
-    copied: bool,
+}
+
+impl Prepared {
+    /// Whether it put pages into the store.
+    fn copied(&self) -> bool {
+        match &self.verdict {
+            Verdict::Nothing => false,
+            Verdict::Part(staged) => matches!(staged.pages, Pages::Copied { .. }),
+            Verdict::Set { own, .. } => !own,
+        }
+    }
 }
 
 /// The apply worker's value, which the epoch that lives here looks into.
@@ -206,7 +216,7 @@ impl State {
 
     /// The same entry comes again, because its end couldn't be kept.
     fn undo(&mut self) {
-        if self.prepared.take().is_some_and(|former| former.copied) {
+        if self.prepared.take().is_some_and(|former| former.copied()) {
             let staged = self.staged.as_ref().map_or(Version(0), version_of);
             self.store().abort_above(staged);
         }
@@ -256,7 +266,7 @@ impl State {
         began: Moment,
     ) -> Result<Prepared, PageModeError> {
         let is_last = staged.due.number == staged.due.of;
-        let (mut verdict, copied) = match &mut staged.pages {
+        let mut verdict = match &mut staged.pages {
             Pages::Own { version, .. } => {
                 let (version, differs) = (*version, None);
                 let set = Verdict::Set {
@@ -264,7 +274,7 @@ impl State {
                     own: true,
                     differs,
                 };
-                (is_last.then_some(set), false)
+                is_last.then_some(set)
             }
             Pages::Copied { applying, version } => {
                 let differs;
@@ -275,7 +285,7 @@ impl State {
                     own: false,
                     differs,
                 };
-                (is_last.then_some(set), true)
+                is_last.then_some(set)
             }
         };
         let mut took = self.replica.env().clock.now().since(began);
@@ -297,7 +307,6 @@ impl State {
             verdict: verdict.expect("set in either case"),
             side,
             took,
-            copied,
         })
     }
 
@@ -311,7 +320,7 @@ impl State {
         let store = self.store();
         let (set, before) = (PageSet::decode(&body.part)?, Before::of(store));
         let pages = applying.part(&set, &before)?;
-        let (newest, held) = store.newest();
+        let (_, held) = store.newest();
         let last = pages.keys().next_back().map_or(0, |page| page.get());
         let Ended { count, differs } = if is_last {
             applying.clone().end(&before)?
@@ -320,8 +329,7 @@ impl State {
             let (count, differs) = (PageCount(held.0.max(last)), None);
             Ended { count, differs }
         };
-        let published = store.publish(Change { pages, count });
-        let version = published.inspect_err(|_| store.abort_above(newest))?;
+        let version = store.publish(Change { pages, count })?;
         Ok((version, differs))
     }
 
@@ -330,7 +338,6 @@ impl State {
             verdict: Verdict::Nothing,
             side: self.side,
             took: self.replica.env().clock.now().since(began),
-            copied: false,
         }
     }
 
