@@ -40,7 +40,7 @@ pub use readers::{
 pub use replica::{Finished, Replica};
 pub use scenes::Scenes;
 pub use snapshot::{Sink, Source};
-pub use stamp::{Stamp, stamp};
+pub use stamp::leader_stamp;
 
 use sqlrep_core::{EntryEnd, EntryId, KeyTable, LogIndex, Term};
 use sqlrep_store::{Position, Table};

@@ -11,16 +11,15 @@ const AHEAD_MS_MAX: u64 = 10_000;
 
 /// A stamp, and whether time went back for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
+pub(crate) struct Stamp {
     /// The time.
-    pub at: UnixMillis,
+    pub(crate) at: UnixMillis,
     /// The last stamp was implausibly far ahead: worth a warning.
-    pub went_back: bool,
+    pub(crate) went_back: bool,
 }
 
 /// The stamp of an entry behind one stamped `last`, by a leader whose clock shows `clock`.
-#[must_use]
-pub fn stamp(clock: UnixMillis, last: UnixMillis) -> Stamp {
+pub(crate) fn stamp(clock: UnixMillis, last: UnixMillis) -> Stamp {
     if last.0 > clock.0.saturating_add(AHEAD_MS_MAX) {
         Stamp {
             at: clock,
@@ -32,6 +31,21 @@ pub fn stamp(clock: UnixMillis, last: UnixMillis) -> Stamp {
             went_back: false,
         }
     }
+}
+
+/// The stamp that a leader gives; where time goes back for it, that is logged.
+#[must_use]
+pub fn leader_stamp(clock: UnixMillis, last: UnixMillis) -> UnixMillis {
+    let Stamp { at, went_back } = stamp(clock, last);
+    if went_back {
+        let (last, now) = (last.0, at.0);
+        tracing::warn!(
+            last,
+            now,
+            "the last time stamp was far ahead of this node's clock: time goes back"
+        );
+    }
+    at
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use sqlrep_core::{Epoch, Step, WriteError};
 use sqlrep_env::UnixMillis;
 use sqlrep_replica::messages::request_bytes;
-use sqlrep_replica::{Replica, Stamp, stamp};
+use sqlrep_replica::{Replica, leader_stamp};
 use sqlrep_sql::{Reply, Request};
 use std::sync::Arc;
 
@@ -53,17 +53,8 @@ impl StatementEpoch {
     }
 
     fn stamp(&mut self) -> UnixMillis {
-        let Stamp { at, went_back } = stamp(self.replica.env().clock.wall(), self.last_stamp);
-        if went_back {
-            let (last, now) = (self.last_stamp.0, at.0);
-            tracing::warn!(
-                last,
-                now,
-                "the last time stamp was far ahead of this node's clock: time goes back"
-            );
-        }
-        self.last_stamp = at;
-        at
+        self.last_stamp = leader_stamp(self.replica.env().clock.wall(), self.last_stamp);
+        self.last_stamp
     }
 }
 

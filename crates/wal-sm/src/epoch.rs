@@ -20,7 +20,7 @@ use bytes::Bytes;
 use sqlrep_core::{Epoch, EpochEnd, EpochId, Interrupt, Step, WriteError};
 use sqlrep_env::UnixMillis;
 use sqlrep_replica::messages::kept_reply;
-use sqlrep_replica::{Replica, Stamp, stamp};
+use sqlrep_replica::{Replica, leader_stamp};
 use sqlrep_sql::{Counters, Reply, Request, Scene, SqlFailure, SqlSettings, Stop, Writer};
 use sqlrep_store::{Delta, PageNumber, Version};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -116,18 +116,9 @@ impl PageEpoch {
     /// The time and the seed of the next request (safety rule 39).
     fn scene(&mut self) -> Scene {
         let env = self.lead.replica.env();
-        let Stamp { at, went_back } = stamp(env.clock.wall(), self.last_stamp);
-        if went_back {
-            let (last, now) = (self.last_stamp.0, at.0);
-            tracing::warn!(
-                last,
-                now,
-                "the last time stamp was far ahead of this node's clock: time goes back"
-            );
-        }
-        self.last_stamp = at;
+        self.last_stamp = leader_stamp(env.clock.wall(), self.last_stamp);
         Scene {
-            now: at,
+            now: self.last_stamp,
             seed: env.entropy.next(),
         }
     }
