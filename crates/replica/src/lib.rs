@@ -27,6 +27,7 @@ mod reader;
 mod readers;
 mod replica;
 mod scenes;
+mod seed;
 mod snapshot;
 mod stamp;
 
@@ -40,6 +41,7 @@ pub use readers::{
 pub use replica::{Finished, Replica};
 pub use scenes::Scenes;
 pub use snapshot::{Sink, Source};
+pub use seed::request_seed;
 pub use stamp::leader_stamp;
 
 use sqlrep_core::{EntryEnd, EntryId, KeyTable, LogIndex, Term};

@@ -100,6 +100,7 @@ impl Apply {
         let history_before = std::mem::replace(&mut self.history, History::Whole);
         match self.run(batch, skip) {
             Ok((replies, side)) => {
+                self.replica.store().close_version();
                 self.prepared = Some(Prepared {
                     began,
                     version: self.writer.as_ref().and_then(Writer::take_published),
@@ -124,6 +125,7 @@ impl Apply {
             )?),
         };
         writer.begin_entry();
+        self.replica.store().open_version();
         let mut counters = Counters {
             last_insert_id: self.side.last_insert_id,
             rows_affected: self.side.rows_affected,

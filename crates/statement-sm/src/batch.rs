@@ -11,7 +11,7 @@ use crate::StatementError;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sqlrep_env::UnixMillis;
-use sqlrep_replica::codec;
+use sqlrep_replica::{codec, request_seed};
 use sqlrep_sql::{Request, Scene};
 
 /// No body is longer. `core` gathers 4 MiB by default, and lets a request of up to 8 MiB travel alone.
@@ -49,18 +49,9 @@ impl Batch {
     pub(crate) fn scene(&self, place: usize) -> Scene {
         Scene {
             now: UnixMillis(self.stamp_unix_ms),
-            seed: mixed(self.seed, place),
+            seed: request_seed(self.seed, place),
         }
     }
-}
-
-/// A seed of its own for each place: SplitMix64's output number `place`. Part of the format, since all nodes have to agree.
-fn mixed(seed: u64, place: usize) -> u64 {
-    let steps = u64::try_from(place).expect("an index fits 64 bits") + 1;
-    let mut word = seed.wrapping_add(steps.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    word ^ (word >> 31)
 }
 
 #[cfg(test)]

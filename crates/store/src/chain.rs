@@ -80,13 +80,18 @@ impl Chain {
         self.0.iter_mut()
     }
 
-    /// Adds the newest image.
-    pub(crate) fn push(&mut self, link: Link) {
+    /// Adds the newest image; answers the one that the same version had before.
+    pub(crate) fn push(&mut self, link: Link) -> Option<Link> {
+        let last = self.0.last_mut();
+        if let Some(same) = last.filter(|last| last.version == link.version) {
+            return Some(std::mem::replace(same, link));
+        }
         assert!(
             self.newest().is_none_or(|last| last.version < link.version),
             "versions ascend"
         );
         self.0.push(link);
+        None
     }
 
     /// Puts the base's image in front, before the base is overwritten.

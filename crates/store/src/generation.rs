@@ -67,6 +67,8 @@ pub(crate) struct State {
     pub(crate) checksum: Checksum,
     /// Versions that aren't committed yet.
     pending: VecDeque<Pending>,
+    /// The version that transactions go into, made by the first of them: the newest or the next.
+    open: Option<Version>,
     pub(crate) committed: Arc<EntryEnd>,
     pub(crate) anchor: Arc<EntryEnd>,
     pub(crate) durable: Arc<EntryEnd>,
@@ -84,11 +86,11 @@ pub(crate) struct State {
 struct Pending {
     version: Version,
     checksum: Checksum,
-    /// Those it has an image of, ascending.
+    /// Those it has an image of, each once.
     pages: Vec<PageNumber>,
 }
 
-/// A version on its way in.
+/// A version on its way in, or what is added to the open one.
 pub(crate) struct Publication {
     version: Version,
     /// Size before it.
@@ -98,7 +100,7 @@ pub(crate) struct Publication {
     /// Of what was put.
     checksum: Checksum,
     keep: Keep,
-    /// What was put, ascending.
+    /// Those that got an image, but no second one.
     pages: Vec<PageNumber>,
 }
 
@@ -126,6 +128,7 @@ impl Generation {
             sizes: BTreeMap::from([(Version(0), record.pages)]),
             checksum: record.checksum,
             pending: VecDeque::new(),
+            open: None,
             committed: end.clone(),
             anchor: end.clone(),
             durable: end,
@@ -259,12 +262,30 @@ impl Generation {
         self.hash(page, Version(u64::MAX))
     }
 
-    /// Begins to make a finished transaction the newest version. Until [`end_publication`](Self::end_publication) nobody sees
-    /// what is put.
-    pub(crate) fn begin_publication(&self, count: PageCount) -> Publication {
+    /// From here on small transactions go into one version above the newest.
+    pub(crate) fn open_version(&self) {
+        let mut state = self.state();
+        state.open = Some(Version(state.newest.0 + 1));
+    }
+
+    /// The newest version is as it stays.
+    pub(crate) fn close_version(&self) {
+        self.state().open = None;
+    }
+
+    /// The newest version's size, if it is open.
+    pub(crate) fn open_count(&self) -> Option<PageCount> {
+        let state = self.state();
+        let is_open = state.open == Some(state.newest);
+        is_open.then(|| size_at(&state.sizes, state.newest))
+    }
+
+    /// Begins to make a finished transaction the newest version, or a part of it if `joins`. Until
+    /// [`end_publication`](Self::end_publication) nobody looks at what is put.
+    pub(crate) fn begin_publication(&self, count: PageCount, joins: bool) -> Publication {
         let state = self.state();
         Publication {
-            version: Version(state.newest.0 + 1),
+            version: Version(state.newest.0 + u64::from(!joins)),
             old_count: size_at(&state.sizes, state.newest),
             count,
             checksum: state.checksum,
@@ -283,25 +304,34 @@ impl Generation {
             ..
         } = publication;
         let mut state = self.state();
+        let joins = state.newest == version;
         state.newest = version;
         state.sizes.insert(version, count);
         state.checksum = checksum;
-        state.pending.push_back(Pending {
-            version,
-            checksum,
-            pages,
-        });
+        if joins {
+            let open = state.pending.back_mut();
+            let open = open.expect("an open version that is the newest isn't committed");
+            open.checksum = checksum;
+            open.pages.extend(pages);
+        } else {
+            state.open = state.open.map(|_| version);
+            state.pending.push_back(Pending {
+                version,
+                checksum,
+                pages,
+            });
+        }
         version
     }
 
     /// Puts those of `pages`, which ascend, that are within the size, and zeros for those that the database grew by without writing them, or
     /// replicas would differ in what they never wrote. `relieve` is called behind each.
-    pub(crate) fn put_all(
+    pub(crate) fn put_all<E>(
         &self,
         publication: &mut Publication,
-        pages: impl Iterator<Item = Result<(PageNumber, Image), StoreError>>,
-        mut relieve: impl FnMut() -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
+        pages: impl Iterator<Item = Result<(PageNumber, Image), E>>,
+        mut relieve: impl FnMut() -> Result<(), E>,
+    ) -> Result<(), E> {
         let lock_page = self.page_size.lock_page();
         let stored = |from: u32, to: u32| numbers(from, to).filter(move |page| *page != lock_page);
         let (old_count, count) = (publication.old_count, publication.count);
@@ -345,8 +375,9 @@ impl Generation {
             hash,
             place: Place::Memory(image),
         };
-        self.insert(page, link, &publication.keep);
-        publication.pages.push(page);
+        if self.insert(page, link, &publication.keep) {
+            publication.pages.push(page);
+        }
     }
 
     /// Takes away what was put of a publication that failed.
@@ -368,21 +399,26 @@ impl Generation {
         }
     }
 
-    fn insert(&self, page: PageNumber, link: Link, keep: &Keep) {
+    /// Puts a page's newest image. Answers whether its version had none of it.
+    fn insert(&self, page: PageNumber, link: Link, keep: &Keep) -> bool {
         let added = link.memory_bytes();
-        let gone = {
-            let mut shard = self.write_shard(page);
-            let chain = shard.entry(page).or_default();
-            chain.push(link);
-            chain.prune(page, keep)
-        };
         self.memory_bytes.fetch_add(added, Ordering::Relaxed);
+        let mut shard = self.write_shard(page);
+        let chain = shard.entry(page).or_default();
+        if let Some(replaced) = chain.push(link) {
+            drop(shard);
+            self.drop_links([replaced]);
+            return false;
+        }
+        let gone = chain.prune(page, keep);
+        drop(shard);
         self.dirty_bytes.fetch_add(added, Ordering::Relaxed);
         self.drop_links(gone);
+        true
     }
 
     /// Gives back what pruned images held.
-    fn drop_links(&self, gone: Vec<Link>) {
+    fn drop_links(&self, gone: impl IntoIterator<Item = Link>) {
         for link in gone {
             self.memory_bytes
                 .fetch_sub(link.memory_bytes(), Ordering::Relaxed);
@@ -462,6 +498,10 @@ impl Generation {
             last.version.0,
             state.newest.0
         );
+        assert!(
+            state.open != Some(finish.version),
+            "an open version isn't committed"
+        );
         let mut checksum = last.checksum;
         while state
             .pending
@@ -500,6 +540,7 @@ impl Generation {
         let kept = state.pending.back().map(|pending| pending.checksum);
         state.checksum = kept.unwrap_or(state.committed.checksum);
         state.newest = keep;
+        state.open = None;
     }
 
     /// What versions above `from`, which is the committed one or a later one, have changed.

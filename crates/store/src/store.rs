@@ -12,12 +12,16 @@ use crate::{
 };
 use sqlrep_disk::Disk;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// While a transaction is published, room is made each time this part of the memory for versions came in; not for
 /// every page, since it looks at all of them.
 const RELIEF_STEPS: u64 = 16;
+
+/// A transaction that changes more pages than this is a version of its own, whatever is open.
+const JOINING_PAGES_MAX: usize = 256;
 
 /// What a store is opened on.
 #[derive(Clone)]
@@ -200,6 +204,54 @@ impl Store {
         pages: impl Iterator<Item = Result<(PageNumber, Image), StoreError>>,
     ) -> Result<Version, StoreError> {
         let live = self.live();
+        if let Some(before) = live.open_count() {
+            return self.join(&live, (before, count), pages);
+        }
+        self.publish_apart(&live, count, pages)
+    }
+
+    /// From here on, until [`Store::close_version`] or an abort, what is published goes into one version above the newest: a page that
+    /// several transactions change has one image, the last. Large transactions are versions of their own all the same.
+    ///
+    /// For the writer whose transactions become visible together. An open version can't be finished, and what it was computed on
+    /// can't be told apart in it: only a whole version is aborted.
+    pub fn open_version(&self) {
+        self.live().open_version();
+    }
+
+    /// The newest version is as it stays.
+    pub fn close_version(&self) {
+        self.live().close_version();
+    }
+
+    /// Puts a transaction into the open version, in which nothing can be taken back: so all that can fail is done before.
+    fn join(
+        &self,
+        live: &Generation,
+        (before, count): (PageCount, PageCount),
+        mut pages: impl Iterator<Item = Result<(PageNumber, Image), StoreError>>,
+    ) -> Result<Version, StoreError> {
+        let few = pages.by_ref().take(JOINING_PAGES_MAX + 1);
+        let few: Vec<_> = few.collect::<Result<_, _>>()?;
+        let grown = count.0.saturating_sub(before.0) as usize;
+        let many = few.len().max(grown) > JOINING_PAGES_MAX;
+        let few = few.into_iter();
+        if many {
+            return self.publish_apart(live, count, few.map(Ok).chain(pages));
+        }
+        self.relieve(live)?;
+        let mut publication = live.begin_publication(count, true);
+        let few = few.map(Ok::<_, Infallible>);
+        let Ok(()) = live.put_all(&mut publication, few, || Ok(()));
+        Ok(live.end_publication(publication))
+    }
+
+    fn publish_apart(
+        &self,
+        live: &Generation,
+        count: PageCount,
+        pages: impl Iterator<Item = Result<(PageNumber, Image), StoreError>>,
+    ) -> Result<Version, StoreError> {
         let page_bytes = u64::from(live.page_size.bytes());
         let step_bytes = self.options.version_bytes_max / RELIEF_STEPS;
         let mut put_bytes = 0;
@@ -209,11 +261,11 @@ impl Store {
                 return Ok(());
             }
             put_bytes = 0;
-            self.relieve(&live)
+            self.relieve(live)
         };
-        let mut publication = live.begin_publication(count);
+        let mut publication = live.begin_publication(count, false);
         let put = live.put_all(&mut publication, pages, relieve);
-        match put.and_then(|()| self.relieve(&live)) {
+        match put.and_then(|()| self.relieve(live)) {
             Ok(()) => Ok(live.end_publication(publication)),
             Err(error) => {
                 live.take_back(&publication);

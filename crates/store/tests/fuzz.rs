@@ -16,7 +16,7 @@ fn run(seed: u64, steps: u32, memory: u64, spill: u64) -> u32 {
     let mut model = Model::new(Store::open(options(&disk, memory, spill)).unwrap());
     let (mut under_way, mut durable, mut restarts) = (None, 0, 0);
     for _ in 0..steps {
-        match random.below(24) {
+        match random.below(25) {
             0..=6 => model.publish(&mut random).unwrap(),
             7..=10 => {
                 let anchor = random.below(3) > 0;
@@ -45,6 +45,7 @@ fn run(seed: u64, steps: u32, memory: u64, spill: u64) -> u32 {
                 }
             }
             20 => under_way = None,
+            23 => model.open(),
             21 if random.below(4) == 0 => {
                 under_way = None;
                 while model.store.begin_checkpoint(None).is_some_and(|mut left| {

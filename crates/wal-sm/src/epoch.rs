@@ -2,14 +2,15 @@
 //! changed one page set per entry.
 //!
 //! ```text
-//!   committed ── sealed ── sealed ── sealed ── (request) (request) …      versions of the store
+//!   committed ── sealed ── sealed ── sealed ── (request, request, …)      versions of the store
 //!                └─ in the log, no verdict yet ┘  └─ since the last seal: the next set
 //! ```
 //!
 //! Abort is: the connection is closed, then every version above the committed one is dropped (safety rule 24). Dropping
 //! the epoch does that, in this order. Nothing less is safe: SQLite's cache and schema would survive a history that never was.
 //!
-//! Invariant: versions since the last seal are this epoch's requests and nothing else.
+//! Invariant: versions since the last seal are this epoch's requests and nothing else. There is one, open until the seal,
+//! unless a transaction is large: a page that many requests change has one image, the one that is sent.
 
 use crate::body::Body;
 use crate::page_set::{encode_part, parts};
@@ -20,7 +21,7 @@ use bytes::Bytes;
 use sqlrep_core::{Epoch, EpochEnd, EpochId, Interrupt, Step, WriteError};
 use sqlrep_env::UnixMillis;
 use sqlrep_replica::messages::kept_reply;
-use sqlrep_replica::{Replica, leader_stamp};
+use sqlrep_replica::{Replica, leader_stamp, request_seed};
 use sqlrep_sql::{Counters, Reply, Request, Scene, SqlFailure, SqlSettings, Stop, Writer};
 use sqlrep_store::{Delta, PageNumber, Version};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -59,8 +60,10 @@ pub struct PageEpoch {
     sequence: u64,
     /// Whether a request since the last seal has to be in a set.
     taken: bool,
-    /// Whether none came since the last seal.
-    fresh: bool,
+    /// Requests run since the last seal.
+    gathered: usize,
+    /// What `random()` grows from in them.
+    seed: u64,
     ended: Option<EpochEnd>,
 }
 
@@ -95,7 +98,8 @@ impl PageEpoch {
             counters,
             sequence: 0,
             taken: false,
-            fresh: true,
+            gathered: 0,
+            seed: 0,
             ended: None,
         };
         (epoch, Stopping(stop))
@@ -117,9 +121,12 @@ impl PageEpoch {
     fn scene(&mut self) -> Scene {
         let env = self.lead.replica.env();
         self.last_stamp = leader_stamp(env.clock.wall(), self.last_stamp);
+        if self.gathered == 0 {
+            self.seed = env.entropy.next();
+        }
         Scene {
             now: self.last_stamp,
-            seed: env.entropy.next(),
+            seed: request_seed(self.seed, self.gathered),
         }
     }
 
@@ -135,9 +142,11 @@ impl PageEpoch {
                 self.stop.clone(),
             )?),
         };
-        if std::mem::take(&mut self.fresh) {
+        if self.gathered == 0 {
             writer.begin_entry();
+            self.lead.replica.store().open_version();
         }
+        self.gathered += 1;
         let before = self.counters;
         let reply = writer.run(request, scene, &mut self.counters)?;
         let changed = writer.take_published().is_some() || self.counters != before;
@@ -265,7 +274,8 @@ impl Epoch for PageEpoch {
     }
 
     fn seal(&mut self) -> Vec<Bytes> {
-        self.fresh = true;
+        self.gathered = 0;
+        self.lead.replica.store().close_version();
         if !std::mem::take(&mut self.taken) {
             return Vec::new();
         }

@@ -164,7 +164,13 @@ impl Model {
         self.check_newest();
     }
 
+    /// Transactions go into one version until the next end or abort.
+    pub(crate) fn open(&self) {
+        self.store.open_version();
+    }
+
     pub(crate) fn finish(&mut self, anchor: bool) {
+        self.store.close_version();
         self.index += 1;
         let position = Position {
             term: 1,
