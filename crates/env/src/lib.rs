@@ -26,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 mod actor;
+mod inline;
 mod latency;
 mod pool;
 mod real;
@@ -33,11 +34,12 @@ mod retry;
 mod simulated;
 
 pub use actor::{Actor, Closed, QueueFull};
+pub use inline::InlineExecutor;
 pub use latency::{Latency, LatencyCounts};
 pub use pool::Pool;
 pub use real::{OsEntropy, SystemClock, ThreadExecutor};
 pub use retry::Retry;
-pub use simulated::{InlineExecutor, SimulatedClock, SimulatedEntropy, SimulatedExecutor, Timer};
+pub use simulated::{SimulatedClock, SimulatedEntropy, SimulatedExecutor, Timer};
 
 use std::fmt;
 use std::sync::Arc;

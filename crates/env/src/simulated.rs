@@ -1,10 +1,9 @@
 //! Time, randomness and workers without a machine: one seed, one thread, one order of events.
 //!
-//! [`InlineExecutor`] runs a turn inside the wake, which is enough for a test of one part.
 //! [`SimulatedExecutor`] makes each turn an event of simulated time, which is what a cluster in one process needs.
 
 use crate::{Clock, Entropy, Executor, Moment, Turn, UnixMillis, Wake, Worker};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -91,45 +90,6 @@ impl Entropy for SimulatedEntropy {
         word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         word ^ (word >> 31)
-    }
-}
-
-/// Runs a worker's turn inside the wake. `Turn::After` waits for the next wake: nothing here measures time.
-pub struct InlineExecutor;
-
-struct Inline {
-    /// None once the worker stopped.
-    worker: Mutex<Option<Box<dyn Worker>>>,
-    asked: AtomicBool,
-}
-
-impl Executor for InlineExecutor {
-    fn start(&self, _name: &'static str, worker: Box<dyn Worker>) -> Arc<dyn Wake> {
-        Arc::new(Inline {
-            worker: Mutex::new(Some(worker)),
-            asked: AtomicBool::new(false),
-        })
-    }
-}
-
-impl Wake for Inline {
-    fn wake(&self) {
-        self.asked.store(true, Ordering::Release);
-        while self.asked.load(Ordering::Acquire) {
-            // A wake from inside the turn finds the lock taken; the loop around that turn sees `asked`.
-            let Ok(mut worker) = self.worker.try_lock() else {
-                return;
-            };
-            self.asked.store(false, Ordering::Release);
-            let Some(running) = worker.as_mut() else {
-                return;
-            };
-            match running.turn() {
-                Turn::Again => self.asked.store(true, Ordering::Release),
-                Turn::Idle | Turn::After(_) => {}
-                Turn::Stop => *worker = None,
-            }
-        }
     }
 }
 

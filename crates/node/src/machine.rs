@@ -122,6 +122,10 @@ impl StateMachine for Machine {
         either!(self, it => it.key_reply(reply))
     }
 
+    fn executes_ahead(&self) -> bool {
+        either!(self, it => it.executes_ahead())
+    }
+
     fn lead(&self, epoch: EpochId) -> (ModeEpoch, Box<dyn Interrupt>) {
         match self {
             Self::Statement(it) => {

@@ -40,8 +40,8 @@ pub use readers::{
 };
 pub use replica::{Finished, Replica};
 pub use scenes::Scenes;
-pub use snapshot::{Sink, Source};
 pub use seed::request_seed;
+pub use snapshot::{Sink, Source};
 pub use stamp::leader_stamp;
 
 use sqlrep_core::{EntryEnd, EntryId, KeyTable, LogIndex, Term};

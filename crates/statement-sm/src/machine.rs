@@ -98,6 +98,10 @@ impl StateMachine for StatementMachine {
         kept_reply(reply)
     }
 
+    fn executes_ahead(&self) -> bool {
+        false
+    }
+
     fn lead(&self, _: EpochId) -> (StatementEpoch, Box<dyn Interrupt>) {
         let side = Side::decode(&self.replica.mode_side());
         let side = side.expect("it was read when it was installed, or written by this release");

@@ -15,7 +15,9 @@ fn store() -> Arc<Store> {
 
 fn publish(store: &Store, count: u32, pages: &[(u32, u8)]) -> Version {
     let image = |byte: u8| Image::from(vec![byte; SIZE as usize]);
-    let pages = pages.iter().map(|(number, byte)| (page(*number), image(*byte)));
+    let pages = pages
+        .iter()
+        .map(|(number, byte)| (page(*number), image(*byte)));
     let (count, pages) = (PageCount(count), pages.collect());
     store.publish(Change { pages, count }).unwrap()
 }
@@ -69,7 +71,11 @@ fn closed_it_stays_as_it_is_and_the_next_is_another() {
     store.abort();
     assert_eq!(store.newest(), (one, PageCount(1)));
     assert_eq!(byte(&store, 1, one), 1);
-    assert_eq!(publish(&store, 1, &[(1, 4)]), two, "nothing is open behind an abort");
+    assert_eq!(
+        publish(&store, 1, &[(1, 4)]),
+        two,
+        "nothing is open behind an abort"
+    );
 }
 
 /// A cut and new growth within the version: the pages cut off don't come back, and the checksum is that of what is there.
@@ -101,7 +107,11 @@ fn a_large_transaction_is_a_version_of_its_own() {
     let pages: Vec<(u32, u8)> = (1..=300).map(|number| (number, 7)).collect();
     let large = publish(&store, 300, &pages);
     assert!(small < large);
-    assert_eq!(publish(&store, 300, &[(1, 8)]), large, "which is open in turn");
+    assert_eq!(
+        publish(&store, 300, &[(1, 8)]),
+        large,
+        "which is open in turn"
+    );
     assert!(publish(&store, 900, &[(1, 9)]) > large, "growth counts");
 }
 

@@ -1,4 +1,4 @@
-//! The writer worker and the one epoch that may live on it.
+//! The writer worker and the one epoch that may live on it. It has a thread if epochs execute ahead of the log.
 //!
 //! ```text
 //!   proposer     begin(term) ───► lead ──── run, seal ───┐ dropped = aborted
@@ -14,7 +14,7 @@
 use crate::answered::{NoAnswer, answered};
 use crate::{Epoch, EpochEnd, EpochId, Interrupt, StateMachine, Term};
 use bytes::Bytes;
-use sqlrep_env::{Actor, Env, QueueFull};
+use sqlrep_env::{Actor, Env, Executor, InlineExecutor, QueueFull};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
@@ -75,9 +75,14 @@ impl<M: StateMachine> Epochs<M> {
             shut: false,
             shut_in: None,
         };
+        let executor: &dyn Executor = if machine.executes_ahead() {
+            &*env.executor
+        } else {
+            &InlineExecutor
+        };
         Self {
+            writer: Actor::start(executor, "writer", JOBS_MAX, None),
             machine,
-            writer: Actor::start(&*env.executor, "writer", JOBS_MAX, None),
             gate: Arc::new(Mutex::new(gate)),
             alive: watch::channel(None).0,
         }
