@@ -5,7 +5,18 @@ use std::time::Duration;
 /// User and system time of all threads of this process so far; none where the machine doesn't tell.
 #[cfg(unix)]
 pub(crate) fn used() -> Option<Duration> {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    clock(rustix::time::ClockId::ProcessCPUTime)
+}
+
+/// That of the thread that asks.
+#[cfg(unix)]
+pub(crate) fn used_by_thread() -> Option<Duration> {
+    clock(rustix::time::ClockId::ThreadCPUTime)
+}
+
+#[cfg(unix)]
+fn clock(which: rustix::time::ClockId) -> Option<Duration> {
+    let time = rustix::time::clock_gettime(which);
     let nanos = u32::try_from(time.tv_nsec).ok()?;
     Some(Duration::new(u64::try_from(time.tv_sec).ok()?, nanos))
 }
@@ -13,6 +24,12 @@ pub(crate) fn used() -> Option<Duration> {
 /// None: this machine isn't asked.
 #[cfg(not(unix))]
 pub(crate) fn used() -> Option<Duration> {
+    None
+}
+
+/// None: this machine isn't asked.
+#[cfg(not(unix))]
+pub(crate) fn used_by_thread() -> Option<Duration> {
     None
 }
 

@@ -1,6 +1,6 @@
 //! Why a measurement came to no end.
 
-use sqlrep_core::{ReadError, Retry, StorageError, WriteError};
+use sqlrep_core::{MachineError, ReadError, Retry, StorageError, WriteError};
 use sqlrep_disk::DiskError;
 use sqlrep_node::NodeError;
 use sqlrep_raft_log::LogError;
@@ -39,6 +39,9 @@ pub enum BenchError {
     /// It refused a write.
     #[error("the measured node: {0}")]
     Write(#[from] WriteError),
+    /// A mode's state machine failed.
+    #[error("the measured state machine: {0}")]
+    Machine(#[from] MachineError),
     /// It couldn't read.
     #[error("the measured node: {0}")]
     Read(#[from] ReplicaError),
@@ -102,6 +105,7 @@ impl BenchError {
             Self::Store(error) => error.retry(),
             Self::Vfs(error) => error.retry(),
             Self::Node(error) => error.retry(),
+            Self::Machine(error) => error.retry,
             Self::Read(error) => error.retry(),
             Self::Write(error) => error.retry(),
             Self::Query(error) => error.retry(),

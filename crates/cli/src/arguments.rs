@@ -87,6 +87,23 @@ pub(crate) struct EmbeddedArguments {
     /// How changes travel. Default: statement
     #[arg(long, default_value = "statement", hide_default_value = true)]
     pub(crate) mode: Mode,
+
+    /// Measure these parts alone, separated by commas. Default: all
+    #[arg(long, value_name = "PART,…", value_delimiter = ',')]
+    pub(crate) only: Vec<EmbeddedPart>,
+}
+
+/// A part of `sqlrep bench embedded`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EmbeddedPart {
+    /// Reads and writes of one thread on a lone node
+    Node,
+    /// Both modes' state machines: bytes in the log, and how fast a follower applies
+    Machines,
+    /// Three nodes with group commit and without
+    Gathering,
+    /// A reader beside 64 writing clients
+    Readers,
 }
 
 /// Flags of `sqlrep bench http`.

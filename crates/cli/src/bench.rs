@@ -4,11 +4,12 @@
 //! as they come, JSON as one list at the end. A missed target is a result, not a failure.
 
 use crate::arguments::{
-    Bench, HttpArguments, HttpPart, MeasureArguments, ModesArguments, PlaceKind, WorkKind,
+    Bench, EmbeddedPart, HttpArguments, HttpPart, MeasureArguments, ModesArguments, PlaceKind,
+    WorkKind,
 };
 use crate::exit::Exit;
 use crate::terminal;
-use sqlrep_bench::embedded::{EmbeddedBench, embedded};
+use sqlrep_bench::embedded::{self, EmbeddedBench};
 use sqlrep_bench::http::{HttpBench, Part, http};
 use sqlrep_bench::log::{LogBench, log};
 use sqlrep_bench::modes::{Comparison, ModesBench, Place, Work, modes, page};
@@ -123,14 +124,20 @@ fn measured(bench: &Bench, folder: &Path, printer: &mut Printer) -> Result<(), B
                 ..StoreBench::new(disk, folder.to_owned(), env)
             })?);
         }
-        Bench::Embedded(arguments) => told(embedded(&EmbeddedBench {
-            folder: folder.to_owned(),
-            env,
-            mode: arguments.mode.of_node(),
-            rounds,
-            slice,
-            sync_floor,
-        })?),
+        Bench::Embedded(arguments) => {
+            let bench = EmbeddedBench {
+                folder: folder.to_owned(),
+                env,
+                mode: arguments.mode.of_node(),
+                rounds,
+                slice,
+                sync_floor,
+            };
+            let parts: Vec<_> = arguments.only.iter().map(|one| one.of_bench()).collect();
+            for part in asked(&embedded::Part::ALL, &parts) {
+                told(embedded::embedded(&bench, part)?);
+            }
+        }
         Bench::Http(http) => over_http(http, folder, told)?,
         Bench::Modes(modes) => side_by_side(modes, folder, printer)?,
     }
@@ -165,6 +172,17 @@ fn over_http(
         http(&bench, part, told)?;
     }
     Ok(())
+}
+
+impl EmbeddedPart {
+    fn of_bench(self) -> embedded::Part {
+        match self {
+            Self::Node => embedded::Part::Node,
+            Self::Machines => embedded::Part::Machines,
+            Self::Gathering => embedded::Part::Gathering,
+            Self::Readers => embedded::Part::Readers,
+        }
+    }
 }
 
 impl WorkKind {

@@ -130,6 +130,10 @@ pub struct NodeOptions {
     pub read_queue_max: usize,
     /// Writes that wait on the leader to be proposed; one more is refused at once. Default 16,384.
     pub queue_requests_max: usize,
+    /// Requests that the leader puts into one entry of the log, at most. Default 4,096; 1 switches group commit off.
+    pub gather_requests_max: usize,
+    /// Entries of the leader that wait to be applied, at most. Default 3: one is applied, one synced, one gathered.
+    pub in_flight_entries_max: usize,
     /// So many entries stay in the log behind what is durable, for nodes that were away; one that needs older
     /// ones is sent a snapshot. Default 100,000.
     pub log_retention_entries: u64,
@@ -174,6 +178,8 @@ impl NodeOptions {
             readers: 4,
             read_queue_max: 4096,
             queue_requests_max: settings.queue_requests_max,
+            gather_requests_max: settings.gather_requests_max,
+            in_flight_entries_max: settings.in_flight_entries_max,
             log_retention_entries: settings.log_retention_entries,
             log_retention_bytes: settings.log_retention_bytes,
             log_retention_max_bytes: settings.log_retention_max_bytes,
@@ -191,6 +197,8 @@ impl NodeOptions {
         settings.log_retention_entries = self.log_retention_entries;
         settings.log_retention_bytes = self.log_retention_bytes;
         settings.queue_requests_max = self.queue_requests_max;
+        settings.gather_requests_max = self.gather_requests_max;
+        settings.in_flight_entries_max = self.in_flight_entries_max;
         settings.log_retention_max_bytes =
             self.log_retention_max_bytes.max(self.log_retention_bytes);
         settings

@@ -1,7 +1,7 @@
 //! A cluster of three nodes inside this process, without HTTP; loaded by tasks on the same threads, as a program does that
 //! embeds them.
 
-use super::cluster::{Asked, COUNTERS, Cluster, Counts, Measured, Start, grown};
+use super::cluster::{Asked, COUNTERS, Cluster, Counts, Gathers, Measured, Start, grown};
 use super::work::{Job, tables};
 use crate::http::nodes::{NODES, READY_MAX, late};
 use crate::slice::{Slice, Times};
@@ -11,6 +11,7 @@ use futures_util::future::try_join_all;
 use sqlrep_core::{ReadBound, ReadLevel, Retry};
 use sqlrep_env::{Clock, Env, Moment};
 use sqlrep_node::{Node, NodeOptions};
+use sqlrep_replica::LocalReader;
 use sqlrep_service::{Database, QueryOptions, Role, WriteOptions};
 use sqlrep_sql::{Outcome, Request};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use tokio::runtime::Runtime;
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// The nodes, and the threads that they share with the load.
-pub(super) struct Inside {
+pub(crate) struct Inside {
     runtime: Runtime,
     nodes: Vec<Node>,
     env: Env,
@@ -31,7 +32,7 @@ pub(super) struct Inside {
 
 impl Inside {
     /// Starts it and makes the tables.
-    pub(super) fn start(start: &Start, env: &Env) -> Result<Self, BenchError> {
+    pub(crate) fn start(start: &Start, env: &Env) -> Result<Self, BenchError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
@@ -64,6 +65,22 @@ impl Inside {
             }
         };
         late("a node leads", looking).await
+    }
+
+    /// Loads the leader while `read` reads there, on a thread of its own.
+    pub(crate) fn beside<T: Send + 'static>(
+        &self,
+        asked: Asked,
+        read: impl FnOnce(&mut LocalReader) -> Result<T, BenchError> + Send + 'static,
+    ) -> Result<(Measured, T), BenchError> {
+        self.runtime.block_on(async {
+            let leader = self.leader().await?;
+            let mut reader = self.nodes[leader].reader();
+            let read = tokio::task::spawn_blocking(move || read(&mut reader));
+            let measured = self.loaded(asked).await?;
+            let read = read.await.expect("readers don't panic")?;
+            Ok((measured, read))
+        })
     }
 
     async fn loaded(&self, asked: Asked) -> Result<Measured, BenchError> {
@@ -126,6 +143,9 @@ async fn started(start: &Start, addresses: &[Addresses]) -> Result<Vec<Node>, Be
         let mut options = NodeOptions::new(start.folder.join(format!("node-{}", at + 1)));
         options.mode = Some(start.mode);
         options.sync_floor = start.sync_floor;
+        if start.gathers == Gathers::Nothing {
+            (options.gather_requests_max, options.in_flight_entries_max) = (1, 1);
+        }
         options.raft_address.clone_from(&own.listens);
         options.raft_advertised = Some(own.raft.clone());
         options.join = addresses.iter().map(|node| node.raft.clone()).collect();

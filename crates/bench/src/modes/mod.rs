@@ -22,12 +22,12 @@ macro_rules! put {
 }
 
 mod chart;
-mod cluster;
+pub(crate) mod cluster;
 mod comparison;
-mod inside;
+pub(crate) mod inside;
 mod page;
 mod served;
-mod work;
+pub(crate) mod work;
 
 pub use comparison::{Comparison, Line};
 pub use page::page;
@@ -38,7 +38,7 @@ use crate::raw::{Probes, Raw, WRITE_BYTES};
 use crate::report::Rounds;
 use crate::slice::{Slice, measure};
 use crate::{BenchError, floored};
-use cluster::{Asked, Cluster, Measured, Start};
+use cluster::{Asked, Cluster, Gathers, Measured, Start};
 use inside::Inside;
 use served::Served;
 use sqlrep_disk::{RealDisk, SyncFloor};
@@ -53,7 +53,7 @@ use work::tables;
 pub(crate) const MODES: [Mode; 2] = [Mode::Statement, Mode::Page];
 
 /// Between the first jobs of two slices: more than a slice does.
-const JOBS_APART: u64 = 1 << 32;
+pub(crate) const JOBS_APART: u64 = 1 << 32;
 
 /// Where nodes run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +137,7 @@ impl ModesBench {
             folder,
             sync_floor: self.sync_floor,
             delay: self.delay,
+            gathers: Gathers::AsUsual,
         };
         Ok(match place {
             Place::Http => Box::new(Served::start(&self.program, start, &self.env)?),

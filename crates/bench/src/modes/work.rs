@@ -10,7 +10,7 @@ use sqlrep_vfs::rusqlite::types::ToSqlOutput;
 use sqlrep_vfs::rusqlite::{Connection, ToSql, params_from_iter};
 
 /// Rows of the table that is updated and read.
-const ROWS: u64 = 100_000;
+pub(crate) const ROWS: u64 = 100_000;
 
 /// The half of a text that is always the same.
 const STEADY: &str = "a row as benchmarks have them, half of it as always";
@@ -23,7 +23,7 @@ const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy
 const INSERT: &str = "INSERT INTO t (b) VALUES (?)";
 const INSERT_INDEXED: &str = "INSERT INTO x (k, b) VALUES (?, ?)";
 const UPDATE: &str = "UPDATE u SET b = ? WHERE id = ?";
-const SELECT: &str = "SELECT b FROM u WHERE id = ?";
+pub(crate) const SELECT: &str = "SELECT b FROM u WHERE id = ?";
 
 /// A kind of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

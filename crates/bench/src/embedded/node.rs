@@ -1,9 +1,10 @@
-//! `sqlrep bench embedded`: a node inside this process, without HTTP. Point reads through its reader on one thread stand
+//! A lone node inside this process, without HTTP. Point reads through its reader on one thread stand
 //! beside plain SQLite with a prepared statement on a copy of the same file; one-row writes beside raw writes and syncs.
 //!
 //! A round is raw, plain reads, the reader, writes, plain reads, raw. A round whose two raw probes or two plain slices
 //! differ by more than [`PROBE_FACTOR_MAX`](crate::PROBE_FACTOR_MAX) is left out.
 
+use super::EmbeddedBench;
 use crate::plain::{self, CREATE, INSERT, Ids, READS_AT_ONCE, SELECT, TEXT};
 use crate::raw::{self, Probes, Raw, WRITE_BYTES};
 use crate::report::{Rounds, Target};
@@ -11,12 +12,11 @@ use crate::slice::{Slice, measure};
 use crate::store::READ;
 use crate::{BenchError, Report, floored};
 use sqlrep_disk::RealDisk;
-use sqlrep_env::Env;
-use sqlrep_node::{Mode, Node, NodeOptions};
+use sqlrep_node::{Node, NodeOptions};
 use sqlrep_replica::LocalReader;
 use sqlrep_sql::{Outcome, Parameter, ReadLimits, Request, Shape, Statement, Value};
 use sqlrep_vfs::rusqlite::Connection;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
@@ -25,22 +25,6 @@ const READER_RATIO_MIN: f64 = 0.7;
 
 /// How long the node may take to serve.
 const READY_MAX: Duration = Duration::from_secs(60);
-
-/// What is measured, and where.
-pub struct EmbeddedBench {
-    /// An empty folder on the disk in question.
-    pub folder: PathBuf,
-    /// Clocks and threads.
-    pub env: Env,
-    /// How changes travel.
-    pub mode: Mode,
-    /// Rounds.
-    pub rounds: usize,
-    /// How long each part of a round runs.
-    pub slice: Duration,
-    /// Each sync lasts at least this long, the raw probe's too.
-    pub sync_floor: Option<Duration>,
-}
 
 struct Round {
     raw: Probes,
@@ -54,7 +38,7 @@ struct Round {
 /// # Errors
 ///
 /// The disk, the node or SQLite fails, or no round was steady.
-pub fn embedded(bench: &EmbeddedBench) -> Result<Report, BenchError> {
+pub(super) fn node(bench: &EmbeddedBench) -> Result<Report, BenchError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -223,6 +207,8 @@ fn writes(runtime: &Runtime, node: &Node, bench: &EmbeddedBench) -> Result<Slice
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sqlrep_env::Env;
+    use sqlrep_node::Mode;
 
     #[test]
     fn a_short_run_has_its_rows_with_their_durability() {
@@ -235,7 +221,7 @@ mod tests {
             slice: Duration::from_millis(20),
             sync_floor: Some(Duration::from_millis(1)),
         };
-        let report = match embedded(&bench) {
+        let report = match node(&bench) {
             Ok(report) => report,
             Err(BenchError::Unsteady { rounds: 3 }) => return, // a busy machine is told as one
             Err(error) => panic!("{error}"),
