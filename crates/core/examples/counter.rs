@@ -104,12 +104,15 @@ impl StateMachine for Counter {
         let whole = |(value, end)| Whole {
             end,
             bytes: bytes(value).into(),
+            sent: 0,
         };
         Ok(self.0.at(which).map(whole))
     }
     fn receive(&self, end: EntryEnd) -> Result<Whole, MachineError> {
-        let bytes = Vec::new();
-        Ok(Whole { end, bytes })
+        Ok(Whole {
+            end,
+            ..Whole::default()
+        })
     }
     fn install(&self, sink: Whole) -> Result<(), MachineError> {
         self.0.install(number(&sink.bytes)?, sink.end);

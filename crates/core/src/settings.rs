@@ -54,6 +54,9 @@ pub struct Settings {
     pub replication_bytes_max: usize,
     /// A snapshot transfer of which no byte was acknowledged for this long ends (safety rule 18). ms.
     pub snapshot_stall_ms: u64,
+    /// A snapshot whose link broke stays pinned on the sender, and what came of it on the receiver, for this long since the
+    /// last progress, and goes on where it was (safety rule 11). ms.
+    pub snapshot_resume_ms: u64,
     /// What is proposed gets this long to commit before leadership is handed over, and what waits at the end of
     /// a node (safety rule 20). ms.
     pub drain_ms: u64,
@@ -84,6 +87,7 @@ impl Default for Settings {
             replication_window: 4,
             replication_bytes_max: 4 << 20,
             snapshot_stall_ms: 10_000,
+            snapshot_resume_ms: 60_000,
             drain_ms: 2_000,
             transfer_ms: 2_000,
         }

@@ -379,6 +379,13 @@ pub trait SnapshotSource: Send + Sync + 'static {
     ///
     /// Node-local: a page that reads back wrong is never sent (safety rule 7).
     fn next(&mut self) -> Result<Option<Bytes>, MachineError>;
+
+    /// Goes on behind the first `chunks` chunks, at most as many as were asked for: those that follow are the same as before.
+    ///
+    /// # Errors
+    ///
+    /// As [`next`](Self::next).
+    fn seek(&mut self, chunks: u64) -> Result<(), MachineError>;
 }
 
 /// A state under way; dropping it removes what was received.
@@ -392,6 +399,13 @@ pub trait SnapshotSink: Send + Sync + 'static {
     ///
     /// Node-local, or bytes that are no snapshot.
     fn write(&mut self, chunk: &[u8]) -> Result<(), MachineError>;
+
+    /// Reads back what was written so far and compares it with what came, before a transfer that broke goes on.
+    ///
+    /// # Errors
+    ///
+    /// Node-local, damage too; it is dropped then.
+    fn verify(&mut self) -> Result<(), MachineError>;
 
     /// Verifies and syncs the whole.
     ///

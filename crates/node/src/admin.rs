@@ -212,6 +212,11 @@ impl<M: SqlMachine> Front<M> {
                 ),
                 ("state_trials_total", number(counts.trials)),
                 ("state_repairs_total", number(counts.repairs)),
+                (
+                    "snapshot_sent_bytes_total",
+                    number(counts.snapshot_sent_bytes),
+                ),
+                ("snapshot_resumes_total", number(counts.snapshot_resumes)),
                 ("out_of_service", flag(status.out_of_service.is_some())),
                 ("in_doubt", flag(status.in_doubt.is_some())),
                 ("log_bytes", number(log.file_bytes)),

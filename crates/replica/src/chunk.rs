@@ -104,17 +104,17 @@ pub(crate) fn encode_table(part: &[u8]) -> Bytes {
     seal(out)
 }
 
+/// Pages that fit a chunk.
+pub(crate) fn pages_max(page_size: PageSize) -> usize {
+    (CHUNK_BYTES_MAX - 2 - HASH_BYTES) / (4 + page_size.bytes() as usize)
+}
+
 /// Begins a chunk of pages.
 pub(crate) fn begin_pages() -> BytesMut {
     let mut out = BytesMut::with_capacity(CHUNK_BYTES_MAX);
     out.put_u8(FORMAT);
     out.put_u8(PAGES);
     out
-}
-
-/// Whether one more page fits.
-pub(crate) fn has_room(chunk: &BytesMut, page_size: PageSize) -> bool {
-    chunk.len() + 4 + page_size.bytes() as usize + HASH_BYTES <= CHUNK_BYTES_MAX
 }
 
 /// Ends a chunk with its hash.
@@ -215,11 +215,19 @@ mod tests {
     }
 
     #[test]
+    fn as_many_pages_as_fit_and_no_more() {
+        for size in (9..=16).map(|bits| PageSize::new(1 << bits).unwrap()) {
+            let bytes = |pages| 2 + pages * (4 + size.bytes() as usize) + HASH_BYTES;
+            let pages = pages_max(size);
+            assert!(bytes(pages) <= CHUNK_BYTES_MAX && bytes(pages + 1) > CHUNK_BYTES_MAX);
+        }
+    }
+
+    #[test]
     fn pages_come_back_in_order() {
         let size = PageSize::new(512).unwrap();
         let mut chunk = begin_pages();
         for number in 1..=3u32 {
-            assert!(has_room(&chunk, size));
             chunk.put_u32_le(number);
             chunk.put_bytes(u8::try_from(number).unwrap(), 512);
         }

@@ -60,6 +60,12 @@ impl SnapshotSource for Source {
         let pages = self.pages.as_mut().ok_or(ReplicaError::NotHeld)?;
         Ok(pages.next_chunk()?)
     }
+
+    fn seek(&mut self, chunks: u64) -> Result<(), MachineError> {
+        let pages = self.pages.as_mut().ok_or(ReplicaError::NotHeld)?;
+        pages.seek(chunks);
+        Ok(())
+    }
 }
 
 impl Pages {
@@ -78,22 +84,42 @@ impl Pages {
         if let Some(part) = self.table_part() {
             return Ok(Some(chunk::encode_table(&part)));
         }
-        let size = self.store.page_size();
-        let (mut out, mut number, mut any) = (chunk::begin_pages(), first, false);
-        let mut image = vec![0; size.bytes() as usize];
-        while number <= self.pin.end().pages.0 && chunk::has_room(&out, size) {
-            let page = PageNumber::new(number).expect("counted from 1");
-            number += 1;
-            if page == size.lock_page() {
-                continue;
-            }
+        let pages = self.pages_from(first);
+        let (mut out, mut any) = (chunk::begin_pages(), false);
+        let mut image = vec![0; self.store.page_size().bytes() as usize];
+        for page in pages {
             self.pin.read(page, 0, &mut image)?;
             out.put_u32_le(page.get());
             out.put_slice(&image);
+            self.next = Some(page.get() + 1);
             any = true;
         }
-        self.next = Some(number);
         Ok(any.then(|| chunk::seal(out)))
+    }
+
+    /// The pages of the chunk that begins at `first`: it holds the same ones whenever it is asked for.
+    fn pages_from(&self, first: u32) -> impl Iterator<Item = PageNumber> + use<> {
+        let size = self.store.page_size();
+        let numbers = first..=self.pin.end().pages.0;
+        let pages = numbers.map(|number| PageNumber::new(number).expect("counted from 1"));
+        let sent = pages.filter(move |page| *page != size.lock_page());
+        sent.take(chunk::pages_max(size))
+    }
+
+    /// Goes on behind the first `chunks` chunks, without reading their pages.
+    fn seek(&mut self, chunks: u64) {
+        self.table = Mutex::new(self.pin.end().side.table.chunks());
+        (self.left, self.next) = (Bytes::new(), None);
+        for _ in 0..chunks {
+            let Some(first) = self.next else {
+                self.next = Some(1);
+                continue;
+            };
+            if self.table_part().is_none() {
+                let last = self.pages_from(first).last();
+                self.next = Some(last.map_or(first, |last| last.get() + 1));
+            }
+        }
     }
 }
 
@@ -246,6 +272,15 @@ impl SnapshotSink for Sink {
 
     fn write(&mut self, chunk: &[u8]) -> Result<(), MachineError> {
         Ok(self.take(chunk)?)
+    }
+
+    fn verify(&mut self) -> Result<(), MachineError> {
+        match &mut self.state {
+            Receiving::Pages(installer) => Ok(installer.verify().map_err(ReplicaError::from)?),
+            // In memory still.
+            Receiving::Nothing | Receiving::Table(..) => Ok(()),
+            Receiving::Complete(_) => Err(damaged("it is complete").into()),
+        }
     }
 
     fn complete(&mut self) -> Result<(), MachineError> {

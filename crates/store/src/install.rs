@@ -123,6 +123,29 @@ impl Installer {
         }
     }
 
+    /// Reads back what was written so far and compares it with what came.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Received`] if it differs; the disk's.
+    pub fn verify(&mut self) -> Result<(), StoreError> {
+        self.flush()?;
+        let size = self.record.page_size;
+        let mut image = vec![0; size.bytes() as usize];
+        for (number, sum) in (1..).zip(&self.sums) {
+            let page = PageNumber::new(number).expect("counted from 1");
+            if page == size.lock_page() {
+                continue;
+            }
+            self.base.read_exact_at(page.offset(size), &mut image)?;
+            if page_hash(page, &image) != *sum {
+                let what = format!("page {page} was written and reads back otherwise");
+                return Err(StoreError::Received { what });
+            }
+        }
+        Ok(())
+    }
+
     fn flush(&mut self) -> Result<(), StoreError> {
         if !self.buffer.is_empty() {
             self.base.write_at(self.buffer_at, &self.buffer)?;

@@ -308,12 +308,15 @@ mod tests {
         bytes[8] = 9;
         let (heard, answered) = listen_to(&bytes);
         assert!(matches!(heard, Err(Failure::Version(9))));
-        assert_eq!(hello::parse_head(answered[..12].try_into().unwrap()).0, 1);
+        assert_eq!(
+            hello::parse_head(answered[..12].try_into().unwrap()).0,
+            VERSION
+        );
     }
 
     #[test]
     fn a_length_above_the_limit_is_refused_before_the_body() {
-        let head = [&MAGIC[..], &[1, 0], &u16::MAX.to_le_bytes()].concat();
+        let head = [&MAGIC[..], &VERSION.to_le_bytes(), &u16::MAX.to_le_bytes()].concat();
         let (heard, answered) = listen_to(&head);
         let refused = matches!(heard, Err(Failure::Hello(HelloError::TooLarge(65535))));
         assert!(refused && answered.is_empty());
@@ -327,7 +330,7 @@ mod tests {
         ) {
             let mut bytes = bytes;
             if ours && bytes.len() >= HEAD_BYTES {
-                let head = [&MAGIC[..], &[1, 0, 60, 0]].concat();
+                let head = [&MAGIC[..], &VERSION.to_le_bytes(), &[60, 0]].concat();
                 bytes[..HEAD_BYTES].copy_from_slice(&head);
             }
             prop_assert!(listen_to(&bytes).0.is_err());

@@ -74,9 +74,9 @@ pub(crate) use lease::Lease;
 pub(crate) use operation::Operation;
 pub(crate) use queue::Queue;
 pub(crate) use repair::Repair;
-pub(crate) use retention::Retention;
+pub(crate) use retention::{Hold, Retention};
 pub(crate) use rounds::{Rounder, Rounds, rounds};
-pub(crate) use shared::Shared;
+pub(crate) use shared::{Shared, Snapshots};
 pub(crate) use tail::Tail;
 pub(crate) use tasks::Tasks;
 
@@ -404,6 +404,7 @@ fn share<M: StateMachine>(parts: Parts<M>, begun: &Begun) -> Arc<Shared<M>> {
         contact: Contact::default(),
         lease: Arc::default(),
         retention,
+        snapshots: Snapshots::default(),
         tail: Arc::default(),
         started: AtomicBool::new(false),
         cluster: watch::channel(Arc::default()).0,

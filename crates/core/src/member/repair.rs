@@ -20,7 +20,7 @@ use super::{Inner, Standing};
 use crate::answered::{NoAnswer, answered, called};
 use crate::member::client::{Answer, Ask};
 use crate::member::{Applier, Halt, Shared};
-use crate::raft::{one_leadership, send_repair};
+use crate::raft::{Inbox, one_leadership, send_repair};
 use crate::{
     Entry, EntryEnd, LogIndex, MachineError, NodeId, Peer, Retry, StateMachine, StorageError, Which,
 };
@@ -29,7 +29,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 /// The pause before a leader is asked again, at first and at most.
@@ -58,8 +58,8 @@ const ENGINE_AGAIN: Duration = Duration::from_secs(60);
 pub(crate) struct Repair<M: StateMachine> {
     shared: Arc<Shared<M>>,
     worker: Actor<Applier<M>>,
-    /// One permit each: one state comes in at a time, one goes out.
-    receiving: Arc<Semaphore>,
+    inbox: Arc<Inbox<M::Sink>>,
+    /// One goes out at a time.
     sending: Arc<Semaphore>,
     /// A node in service wants the leader's pages.
     wanted: watch::Sender<bool>,
@@ -71,7 +71,7 @@ impl<M: StateMachine> Clone for Repair<M> {
         Self {
             shared: self.shared.clone(),
             worker: self.worker.clone(),
-            receiving: self.receiving.clone(),
+            inbox: self.inbox.clone(),
             sending: self.sending.clone(),
             wanted: self.wanted.clone(),
             done: self.done.clone(),
@@ -88,7 +88,7 @@ impl<M: StateMachine> Repair<M> {
         Self {
             shared,
             worker,
-            receiving: Arc::new(Semaphore::new(1)),
+            inbox: Arc::default(),
             sending: Arc::new(Semaphore::new(1)),
             wanted: watch::channel(false).0,
             done: Arc::default(),
@@ -127,12 +127,17 @@ impl<M: StateMachine> Repair<M> {
         }
     }
 
-    /// Room for one state that comes in and shows `end`, if it is welcome.
+    /// Where states come in.
+    pub(crate) fn inbox(&self) -> &Arc<Inbox<M::Sink>> {
+        &self.inbox
+    }
+
+    /// Whether a state that shows `end` is welcome.
     ///
     /// # Errors
     ///
     /// Why it isn't.
-    pub(crate) fn admit(&self, end: &EntryEnd) -> Result<OwnedSemaphorePermit, MachineError> {
+    pub(crate) fn admit(&self, end: &EntryEnd) -> Result<(), MachineError> {
         if !self.is_needed() {
             let node = self.shared.node;
             return Err(refused(format!("node {node} trusts its state")));
@@ -142,8 +147,7 @@ impl<M: StateMachine> Repair<M> {
             let what = "the state is older than the durable position here";
             return Err(refused(what.to_owned()));
         }
-        let room = self.receiving.clone().try_acquire_owned();
-        room.map_err(|_| refused("another state comes in already".to_owned()))
+        Ok(())
     }
 
     /// Switches to `sink`, catches up, and puts the node back into service.
@@ -300,7 +304,7 @@ impl<M: StateMachine> Inner<M> {
     async fn arrived(&self) {
         let mut since = Instant::now();
         while self.repair.is_needed() && since.elapsed() < ARRIVE_MAX {
-            if self.repair.receiving.available_permits() == 0 {
+            if self.repair.inbox.is_busy() {
                 since = Instant::now();
             }
             tokio::time::sleep(Duration::from_millis(100)).await;

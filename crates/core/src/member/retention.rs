@@ -102,6 +102,13 @@ impl Retention {
     }
 }
 
+impl Hold {
+    /// Whether the log behind its snapshot is still there.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.retention.state().held.contains_key(&self.number)
+    }
+}
+
 impl State {
     fn floor(&self) -> Option<LogIndex> {
         let held = self.held.values().map(|(index, _)| *index).min();

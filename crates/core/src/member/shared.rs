@@ -5,6 +5,7 @@ use crate::member::in_flight::Done;
 use crate::member::{
     Cluster, Contact, Epochs, InFlight, KeyLimits, Keyed, Keys, Lease, Retention, Side, Tail,
 };
+use crate::raft::Inbox;
 use crate::{
     DirectoryId, EntryId, LogStore, MachineError, MemberError, NodeId, PeerService, Settings,
     StateMachine,
@@ -54,12 +55,34 @@ pub(crate) struct Shared<M: StateMachine> {
     /// What ends a lease of this node, and what a read under it has to show.
     pub lease: Arc<Lease>,
     pub retention: Arc<Retention>,
+    /// Raft's snapshots on their way, in and out.
+    pub snapshots: Snapshots<M::Sink>,
     /// Sizes of the log's newest part.
     pub tail: Arc<Tail>,
     /// Whether Raft runs: what it is told of snapshots changes then (safety rule 15).
     pub started: AtomicBool,
     /// The members Raft works with, and their cluster: links are opened to where they are now.
     pub cluster: watch::Sender<Arc<Cluster>>,
+}
+
+/// States on their way.
+pub(crate) struct Snapshots<S> {
+    /// Where Raft's come in.
+    pub inbox: Arc<Inbox<S>>,
+    /// Bytes of chunks that were sent, repairs too.
+    pub sent_bytes: AtomicU64,
+    /// Links over which one went on that had begun over another.
+    pub resumed: AtomicU64,
+}
+
+impl<S> Default for Snapshots<S> {
+    fn default() -> Self {
+        Self {
+            inbox: Arc::default(),
+            sent_bytes: AtomicU64::default(),
+            resumed: AtomicU64::default(),
+        }
+    }
 }
 
 impl<M: StateMachine> Shared<M> {

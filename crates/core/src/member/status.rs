@@ -42,6 +42,10 @@ pub struct Counts {
     pub trials: u64,
     /// How often its state was replaced by the leader's.
     pub repairs: u64,
+    /// Bytes of snapshots and repairs that were sent.
+    pub snapshot_sent_bytes: u64,
+    /// How often one of them went on over another link.
+    pub snapshot_resumes: u64,
 }
 
 /// A member's state at one moment; its parts may be a moment apart.
@@ -188,6 +192,7 @@ impl<M: StateMachine> Member<M> {
 
     fn counts(&self) -> Counts {
         let counters = &self.inner.counters;
+        let snapshots = &self.inner.shared.snapshots;
         Counts {
             entries: counters.entries.load(Ordering::Relaxed),
             requests: counters.requests.load(Ordering::Relaxed),
@@ -196,6 +201,8 @@ impl<M: StateMachine> Member<M> {
             lease_rounds: self.inner.leases.begun(),
             trials: self.inner.shared.trials.load(Ordering::Relaxed),
             repairs: self.inner.repair.done(),
+            snapshot_sent_bytes: snapshots.sent_bytes.load(Ordering::Relaxed),
+            snapshot_resumes: snapshots.resumed.load(Ordering::Relaxed),
         }
     }
 }

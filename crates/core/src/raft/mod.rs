@@ -23,7 +23,7 @@ pub(crate) use log::LogAdapter;
 pub(crate) use machine::{JOBS_MAX as MACHINE_JOBS_MAX, MachineAdapter, one_leadership};
 pub(crate) use network::Network;
 pub(crate) use serve::serve;
-pub(crate) use snapshot::send_repair;
+pub(crate) use snapshot::{Inbox, send_repair};
 pub(crate) use wire::Members;
 
 use crate::codec::CodecError;

@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | append | [`Append`], a window of them | [`Appended`], in order; the link ends after the first refusal |
 //! | control | [`Ask`] | [`Answer`], one at a time |
-//! | snapshot | [`Piece`]: head, chunks, end | [`Progress`]: acknowledged bytes, then the outcome |
+//! | snapshot | [`Piece`]: head, chunks, end | [`Progress`]: where to begin, acknowledged bytes, then the outcome |
 //!
 //! Invariant 1: entries of one [`Append`] follow each other and its `previous` without a hole, checked where
 //! the bytes come in, because openraft trusts it.
@@ -324,12 +324,17 @@ pub(super) fn ballot_in(
     Ok(VoteResponse::new(vote_in(vote)?, last.map(log_id), granted))
 }
 
+/// Names one pinned state while it is sent: chosen at random, so that nothing else that comes in is taken for its rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SnapshotName(pub u64);
+
 /// One frame of a snapshot on its way to a follower.
 #[derive(Serialize, Deserialize)]
 pub(super) enum Piece {
     /// Who sends it, and what it will show.
     Head {
         vote: Vote,
+        name: SnapshotName,
         id: EntryId,
         side: Bytes,
     },
@@ -338,7 +343,11 @@ pub(super) enum Piece {
     /// That was all.
     End,
     /// Instead of the first: it replaces a state that its node doesn't trust, and Raft isn't told (safety rule 16).
-    Repair { id: EntryId, side: Bytes },
+    Repair {
+        name: SnapshotName,
+        id: EntryId,
+        side: Bytes,
+    },
 }
 
 /// What the follower says meanwhile.
@@ -352,6 +361,8 @@ pub(super) enum Progress {
     Failed(String),
     /// The state was replaced.
     Repaired,
+    /// The answer to the head: so many chunks are here from a link that broke, it goes on behind them.
+    From(u64),
 }
 
 /// The sender's vote, in both languages.
@@ -532,20 +543,23 @@ mod tests {
     fn the_bytes_of_the_snapshot_lane_stay_what_they_are() {
         let head = Piece::Head {
             vote: vote(),
+            name: SnapshotName(7),
             id: id(2, 4),
             side: Bytes::from_static(b"side"),
         };
-        is(&head, &[b"\x00", VOTE, b"\x02\x04\x04side"]);
+        is(&head, &[b"\x00", VOTE, b"\x07\x02\x04\x04side"]);
         is(&Piece::Chunk(Bytes::from_static(b"abc")), &[b"\x01\x03abc"]);
         is(&Piece::End, &[b"\x02"]);
         let repair = Piece::Repair {
+            name: SnapshotName(7),
             id: id(2, 4),
             side: Bytes::from_static(b"side"),
         };
-        is(&repair, &[b"\x03\x02\x04\x04side"]);
+        is(&repair, &[b"\x03\x07\x02\x04\x04side"]);
         is(&Progress::Bytes(70_000), &[b"\x00\xfc\x70\x11\x01\x00"]);
         is(&Progress::Done(vote()), &[b"\x01", VOTE]);
         is(&Progress::Failed("no".to_owned()), &[b"\x02\x02no"]);
         is(&Progress::Repaired, &[b"\x03"]);
+        is(&Progress::From(9), &[b"\x04\x09"]);
     }
 }

@@ -7,7 +7,7 @@ use sqlrep_core::{
     LogIndex, MachineError, Mismatch, Retry, SnapshotSink, SnapshotSource, StateMachine, Step,
     TableChunks, Which, WriteError,
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -68,6 +68,8 @@ pub(crate) struct List {
     pub(crate) mismatch: Mutex<Option<Mismatch>>,
     /// Whether what is durable reads back wrong.
     pub(crate) damaged: AtomicBool,
+    /// What was received of a snapshot reads back wrong, once.
+    pub(crate) rots: Arc<AtomicBool>,
     pub(crate) engine: AtomicU64,
 }
 
@@ -100,6 +102,7 @@ impl List {
             installs: AtomicU64::new(0),
             mismatch: Mutex::new(None),
             damaged: AtomicBool::new(false),
+            rots: Arc::default(),
             engine: AtomicU64::new(0),
         }
     }
@@ -384,11 +387,14 @@ impl StateMachine for List {
             return Ok(None);
         }
         let (a, b, c) = state.tail;
-        let mut chunks = VecDeque::from([Bytes::from(format!("{a} {b} {c}"))]);
+        let mut chunks = vec![state.end.keys.bytes(), Bytes::from(format!("{a} {b} {c}"))];
         chunks.extend(state.lines.iter().cloned().map(Bytes::from));
         let end = state.end.clone();
-        chunks.push_front(end.keys.bytes());
-        Ok(Some(Source { end, chunks }))
+        Ok(Some(Source {
+            end,
+            chunks,
+            next: 0,
+        }))
     }
 
     fn receive(&self, end: EntryEnd) -> Result<Sink, MachineError> {
@@ -399,6 +405,7 @@ impl StateMachine for List {
             tail: None,
             lines,
             complete: false,
+            rots: self.rots.clone(),
         })
     }
 
@@ -458,7 +465,8 @@ impl StateMachine for List {
 /// A snapshot on its way out: the keys, the tail, then a chunk per line.
 pub(crate) struct Source {
     end: EntryEnd,
-    chunks: VecDeque<Bytes>,
+    chunks: Vec<Bytes>,
+    next: usize,
 }
 
 impl SnapshotSource for Source {
@@ -467,7 +475,13 @@ impl SnapshotSource for Source {
     }
 
     fn next(&mut self) -> Result<Option<Bytes>, MachineError> {
-        Ok(self.chunks.pop_front())
+        self.next += 1;
+        Ok(self.chunks.get(self.next - 1).cloned())
+    }
+
+    fn seek(&mut self, chunks: u64) -> Result<(), MachineError> {
+        self.next = chunks.try_into().unwrap();
+        Ok(())
     }
 }
 
@@ -487,6 +501,7 @@ pub(crate) struct Sink {
     tail: Option<Tail>,
     lines: Vec<String>,
     complete: bool,
+    rots: Arc<AtomicBool>,
 }
 
 impl SnapshotSink for Sink {
@@ -507,6 +522,13 @@ impl SnapshotSink for Sink {
         } else {
             let numbers: Vec<u64> = text.split(' ').map(|word| word.parse().unwrap()).collect();
             self.tail = Some((numbers[0], numbers[1], numbers[2]));
+        }
+        Ok(())
+    }
+
+    fn verify(&mut self) -> Result<(), MachineError> {
+        if self.rots.swap(false, Ordering::AcqRel) {
+            return Err(error("what was received is damaged", Retry::Useless));
         }
         Ok(())
     }

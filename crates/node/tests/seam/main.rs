@@ -11,6 +11,7 @@ mod divergence;
 mod full;
 mod sessions;
 mod slow;
+mod snapshot;
 mod traces;
 mod world;
 

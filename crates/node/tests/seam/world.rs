@@ -28,6 +28,7 @@ pub(crate) struct World {
     /// What a turn of a worker costs.
     pub(crate) cost: fn(&'static str) -> Duration,
     pub(crate) queue_requests_max: usize,
+    pub(crate) log_retention_entries: u64,
     runs: u64,
 }
 
@@ -46,6 +47,7 @@ impl World {
             disks: (1..=size).map(disk).collect(),
             cost,
             queue_requests_max: 1000,
+            log_retention_entries: 100_000,
             runs: 0,
         }
     }
@@ -83,6 +85,7 @@ impl World {
         // Zeroing segments of the usual size is most of what a start takes.
         options.log_segment_bytes = 1 << 20;
         options.queue_requests_max = self.queue_requests_max;
+        options.log_retention_entries = self.log_retention_entries;
         options.surroundings = Some(Surroundings {
             disk: Arc::new(self.disks[at].clone()) as Arc<dyn Disk>,
             network: Net::Links(Arc::new(self.board.plug(node))),

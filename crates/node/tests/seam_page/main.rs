@@ -14,6 +14,8 @@ mod full;
 mod sessions;
 #[path = "../seam/slow.rs"]
 mod slow;
+#[path = "../seam/snapshot.rs"]
+mod snapshot;
 #[path = "../seam/traces.rs"]
 mod traces;
 #[path = "../seam/world.rs"]

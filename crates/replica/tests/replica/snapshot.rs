@@ -165,6 +165,79 @@ fn keys_arrive_whole_or_nothing_does() {
     );
 }
 
+/// A state of several chunks, with keys, that goes on changing while it is sent.
+fn long() -> Node {
+    let mut from = Node::filled(11);
+    from.entry(5, "UPDATE t SET b = 'five' || zeroblob(9000)", true);
+    from
+}
+
+/// Rule 11: a source gives the chunks behind any place as before, whatever was written and checkpointed meanwhile.
+#[test]
+fn a_snapshot_goes_on_behind_any_chunk() {
+    let mut from = long();
+    let mut source = from.replica.snapshot(Which::Newest).unwrap();
+    let whole = chunks(&mut source);
+    assert!(whole.len() > 5, "{} chunks", whole.len());
+    for place in 0..=whole.len() {
+        let index = 6 + place as u64;
+        from.entry(index, "UPDATE t SET b = b || 'x'; VACUUM", true);
+        from.checkpoint();
+        source.seek(place as u64).unwrap();
+        assert!(chunks(&mut source) == whole[place..], "behind {place}");
+    }
+}
+
+/// Rules 3 and 11: what came is read back before it goes on, behind each chunk; it arrives whole, and until then nothing did.
+#[test]
+fn a_sink_that_is_left_behind_any_chunk_goes_on() {
+    let from = long();
+    let mut source = from.replica.snapshot(Which::Newest).unwrap();
+    let whole = chunks(&mut source);
+    for place in 0..=whole.len() {
+        let to = Node::new(12);
+        let mut sink = to.replica.receive(EntryEnd {
+            keys: KeyTable::default(),
+            ..source.end()
+        });
+        for chunk in &whole[..place] {
+            sink.write(chunk).unwrap();
+        }
+        sink.verify().unwrap();
+        assert_eq!(to.replica.applied(), EntryEnd::default());
+        fill(&mut sink, &whole[place..]).unwrap();
+        to.replica.install(sink).unwrap();
+        let after = to.crashed(Loss::Everything);
+        assert_eq!(after.anchor_pages(), from.anchor_pages());
+        assert_eq!(after.replica.applied(), source.end());
+    }
+}
+
+/// Rules 7 and 11: damage in what was kept is found before anything is added to it.
+#[test]
+fn a_sink_that_was_damaged_meanwhile_does_not_go_on() {
+    let from = long();
+    let mut source = from.replica.snapshot(Which::Newest).unwrap();
+    let whole = chunks(&mut source);
+    let to = Node::new(12);
+    let before = to.disk.list_all();
+    let mut sink = to.replica.receive(source.end());
+    for chunk in &whole[..whole.len() - 1] {
+        sink.write(chunk).unwrap();
+    }
+    sink.verify().unwrap();
+    let files = to.disk.list_all().into_iter();
+    let staged = files.filter(|file| file.ends_with("/main.db") && !before.contains(file));
+    let [staged] = &staged.collect::<Vec<_>>()[..] else {
+        panic!("one database is under way");
+    };
+    to.disk.flip(staged, 7 * u64::from(PAGE_BYTES) + 99, 1);
+    let error = sink.verify().unwrap_err().to_string();
+    assert!(error.contains("page 8 was written"), "{error}");
+    drop(sink);
+    assert_eq!(to.disk.list_all(), before, "what was received is removed");
+}
+
 /// Rule 5: a restart has the keys of the durable end, not of a later one.
 #[test]
 fn a_restart_has_the_keys_of_its_end() {

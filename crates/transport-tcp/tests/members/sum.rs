@@ -109,14 +109,22 @@ impl StateMachine for Sum {
         let whole = |(numbers, end): (Vec<u64>, EntryEnd)| {
             let numbers = numbers.iter();
             let bytes = numbers.flat_map(|number| number.to_le_bytes()).collect();
-            Whole { end, bytes }
+            Whole {
+                end,
+                bytes,
+                ..Whole::default()
+            }
         };
         Ok(self.0.at(which).map(whole))
     }
 
     fn receive(&self, end: EntryEnd) -> Result<Whole, MachineError> {
         let bytes = Vec::new();
-        Ok(Whole { end, bytes })
+        Ok(Whole {
+            end,
+            bytes,
+            ..Whole::default()
+        })
     }
 
     fn install(&self, sink: Whole) -> Result<(), MachineError> {
