@@ -10,6 +10,7 @@
 //! | [`store`] | SQLite on the page store |
 //! | [`embedded`] | a node inside this process |
 //! | [`http`] | three nodes in processes of their own, over HTTP |
+//! | [`large`] | transactions much larger than memory on three nodes |
 //! | [`modes`] | both modes side by side, on the same work |
 //!
 //! It doesn't decide: a missed target is told in its row and is no error.
@@ -19,6 +20,7 @@ mod cpu;
 pub mod embedded;
 mod error;
 pub mod http;
+pub mod large;
 pub mod log;
 mod memory;
 pub mod modes;

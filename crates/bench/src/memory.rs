@@ -3,7 +3,10 @@
 /// Bytes of memory that a process has now (its resident set); none where the machine doesn't tell or the process is gone.
 #[cfg(target_os = "linux")]
 pub(crate) fn resident_of(process: u32) -> Option<u64> {
-    resident(&std::fs::read_to_string(format!("/proc/{process}/status")).ok()?)
+    line(
+        &std::fs::read_to_string(format!("/proc/{process}/status")).ok()?,
+        "VmRSS:",
+    )
 }
 
 /// None: this machine isn't asked.
@@ -12,12 +15,25 @@ pub(crate) fn resident_of(_process: u32) -> Option<u64> {
     None
 }
 
-/// The line `VmRSS:  1234 kB`.
+/// The most that it ever had.
 #[cfg(target_os = "linux")]
-fn resident(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+pub(crate) fn most_resident_of(process: u32) -> Option<u64> {
+    line(
+        &std::fs::read_to_string(format!("/proc/{process}/status")).ok()?,
+        "VmHWM:",
+    )
+}
+
+/// None: this machine isn't asked.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn most_resident_of(_process: u32) -> Option<u64> {
+    None
+}
+
+/// A line such as `VmRSS:  1234 kB`.
+#[cfg(target_os = "linux")]
+fn line(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -37,7 +53,8 @@ mod tests {
             "{before} {after} {}",
             touched[9]
         );
+        assert!(most_resident_of(own).unwrap() >= after);
         assert_eq!(resident_of(u32::MAX), None);
-        assert_eq!(resident("VmRSS: x kB"), None);
+        assert_eq!(line("VmRSS: x kB", "VmRSS:"), None);
     }
 }

@@ -46,9 +46,11 @@ pub(crate) enum Bench {
     Http(HttpArguments),
     /// Statement mode and page mode side by side, beside plain SQLite and raw writes and syncs
     Modes(ModesArguments),
+    /// Transactions much larger than memory on three nodes: an INSERT, an UPDATE of every row, a VACUUM
+    Large(LargeArguments),
 }
 
-/// Flags of every `sqlrep bench`.
+/// Flags of `sqlrep bench` for what is measured in rounds.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct MeasureArguments {
     /// Folder on the disk in question. Default: this one
@@ -158,6 +160,39 @@ pub(crate) struct ModesArguments {
     /// Write a page with charts for a browser
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
+}
+
+/// Flags of `sqlrep bench large`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct LargeArguments {
+    /// Folder on the disk in question, with room for about twelve times the table. Default: this one
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = ".",
+        hide_default_value = true
+    )]
+    pub(crate) dir: PathBuf,
+
+    /// How changes travel. Default: statement
+    #[arg(long, default_value = "statement", hide_default_value = true)]
+    pub(crate) mode: Mode,
+
+    /// Size of the table, in MiB. Default: 1024
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=65_536), hide_default_value = true)]
+    pub(crate) mib: u64,
+
+    /// Bytes of changed pages that each node holds in memory. Default: a node's own
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) version_memory: Option<u64>,
+
+    /// Bytes of a transaction that each node holds in memory. Default: a node's own
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) transaction_memory: Option<u64>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Work of `sqlrep bench modes`.

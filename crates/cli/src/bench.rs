@@ -4,13 +4,14 @@
 //! as they come, JSON as one list at the end. A missed target is a result, not a failure.
 
 use crate::arguments::{
-    Bench, EmbeddedPart, HttpArguments, HttpPart, MeasureArguments, ModesArguments, PlaceKind,
-    WorkKind,
+    Bench, EmbeddedArguments, EmbeddedPart, HttpArguments, HttpPart, MeasureArguments,
+    ModesArguments, PlaceKind, WorkKind,
 };
 use crate::exit::Exit;
 use crate::terminal;
 use sqlrep_bench::embedded::{self, EmbeddedBench};
 use sqlrep_bench::http::{HttpBench, Part, http};
+use sqlrep_bench::large::{LargeBench, large};
 use sqlrep_bench::log::{LogBench, log};
 use sqlrep_bench::modes::{Comparison, ModesBench, Place, Work, modes, page};
 use sqlrep_bench::store::{StoreBench, store};
@@ -25,31 +26,44 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 impl Bench {
-    fn measure(&self) -> &MeasureArguments {
-        match self {
+    /// Where it is measured, and whether programs read the answer.
+    fn place(&self) -> (&Path, bool) {
+        let measure = match self {
             Self::Log(measure) | Self::Store(measure) => measure,
             Self::Embedded(embedded) => &embedded.measure,
             Self::Http(http) => &http.measure,
             Self::Modes(modes) => &modes.measure,
-        }
+            Self::Large(large) => return (&large.dir, large.json),
+        };
+        (&measure.dir, measure.json)
+    }
+}
+
+impl MeasureArguments {
+    fn slice(&self) -> Duration {
+        Duration::from_millis(self.slice_ms)
+    }
+
+    fn floor(&self) -> Option<Duration> {
+        self.sync_floor.map(|span| span.0)
     }
 }
 
 /// Runs a measurement and prints its reports.
 pub(crate) fn run(bench: &Bench) -> Exit {
-    let arguments = bench.measure();
-    let folder = match folder(&arguments.dir) {
+    let (dir, json) = bench.place();
+    let folder = match folder(dir) {
         Ok(folder) => folder,
         Err(error) => {
             terminal::error(format!(
                 "{} can't be measured on: {error}; name a folder that exists with --dir",
-                arguments.dir.display()
+                dir.display()
             ));
             return Exit::Usage;
         }
     };
     let mut printer = Printer {
-        json: arguments.json.then(Vec::new),
+        json: json.then(Vec::new),
         printed: Ok(()),
     };
     let measured = measured(bench, folder.path(), &mut printer);
@@ -102,42 +116,52 @@ impl Printer {
 
 fn measured(bench: &Bench, folder: &Path, printer: &mut Printer) -> Result<(), BenchError> {
     let told = &mut |report: Report| printer.take(&report, report.json());
-    let arguments = bench.measure();
-    let (env, rounds) = (Env::real(), arguments.rounds);
-    let slice = Duration::from_millis(arguments.slice_ms);
-    let sync_floor = arguments.sync_floor.map(|span| span.0);
+    let env = Env::real();
     match bench {
-        Bench::Log(_) => {
-            let disk = floored(RealDisk::open(folder)?, sync_floor, &env);
+        Bench::Log(measure) => {
+            let disk = floored(RealDisk::open(folder)?, measure.floor(), &env);
             told(log(LogBench {
-                rounds,
-                slice,
+                rounds: measure.rounds,
+                slice: measure.slice(),
                 ..LogBench::new(disk, env)
             })?);
         }
-        Bench::Store(_) => {
+        Bench::Store(measure) => {
             let disk = Arc::new(RealDisk::open(folder)?);
             told(store(&StoreBench {
-                rounds,
-                slice,
-                sync_floor,
+                rounds: measure.rounds,
+                slice: measure.slice(),
+                sync_floor: measure.floor(),
                 ..StoreBench::new(disk, folder.to_owned(), env)
             })?);
         }
-        Bench::Embedded(arguments) => {
+        Bench::Embedded(EmbeddedArguments {
+            measure,
+            mode,
+            only,
+        }) => {
             let bench = EmbeddedBench {
                 folder: folder.to_owned(),
                 env,
-                mode: arguments.mode.of_node(),
-                rounds,
-                slice,
-                sync_floor,
+                mode: mode.of_node(),
+                rounds: measure.rounds,
+                slice: measure.slice(),
+                sync_floor: measure.floor(),
             };
-            let parts: Vec<_> = arguments.only.iter().map(|one| one.of_bench()).collect();
+            let parts: Vec<_> = only.iter().map(|one| one.of_bench()).collect();
             for part in asked(&embedded::Part::ALL, &parts) {
                 told(embedded::embedded(&bench, part)?);
             }
         }
+        Bench::Large(arguments) => told(large(&LargeBench {
+            program: std::env::current_exe().map_err(BenchError::Runtime)?,
+            folder: folder.to_owned(),
+            env,
+            mode: arguments.mode.of_node(),
+            mib: arguments.mib,
+            version_bytes_max: arguments.version_memory,
+            transaction_bytes_max: arguments.transaction_memory,
+        })?),
         Bench::Http(http) => over_http(http, folder, told)?,
         Bench::Modes(modes) => side_by_side(modes, folder, printer)?,
     }
@@ -154,8 +178,8 @@ fn over_http(
     let bench = HttpBench {
         mode: arguments.mode.of_node(),
         rounds: measure.rounds,
-        slice: Duration::from_millis(measure.slice_ms),
-        sync_floor: measure.sync_floor.map(|span| span.0),
+        slice: measure.slice(),
+        sync_floor: measure.floor(),
         kills: arguments.kills,
         database_bytes: arguments.database_mb * 1_000_000,
         restart_load: Duration::from_secs(arguments.load_s),
@@ -227,8 +251,8 @@ fn side_by_side(
     let measure = &arguments.measure;
     let bench = ModesBench {
         rounds: measure.rounds,
-        slice: Duration::from_millis(measure.slice_ms),
-        sync_floor: measure.sync_floor.map(|span| span.0),
+        slice: measure.slice(),
+        sync_floor: measure.floor(),
         delay: arguments.delay.map(|span| span.0),
         works: asked(&Work::ALL, &works),
         places: asked(&Place::ALL, &places),

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use sqlrep_core::memory::{Ends, Switchboard, Whole};
 use sqlrep_core::{
     Applied, CheckpointStep, Committed, EntryEnd, EntryId, Epoch, EpochId, Interrupt, MachineError,
-    Member, NodeId, NothingRuns, Peer, ReadBound, ReadLevel, Retry, Route, StateMachine, Step,
-    Which,
+    Member, NodeId, NothingRuns, Peer, ReadBound, ReadLevel, Retry, Route, Sealed, StateMachine,
+    Step, Which,
 };
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -46,13 +46,10 @@ impl Epoch for Adding {
         Step::Encoded
     }
 
-    fn seal(&mut self) -> Vec<Bytes> {
+    fn seal(&mut self) -> Option<Sealed> {
         let numbers = std::mem::take(&mut self.0).into_iter();
         let body: Vec<u8> = numbers.flat_map(u64::to_le_bytes).collect();
-        if body.is_empty() {
-            return Vec::new();
-        }
-        vec![body.into()]
+        (!body.is_empty()).then(|| Sealed::whole(body.into()))
     }
 }
 

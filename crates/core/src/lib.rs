@@ -55,6 +55,7 @@ pub use settings::Settings;
 pub use sqlrep_env::Retry;
 pub use state_machine::{
     Applied, CheckpointStep, Committed, EntryEnd, Epoch, EpochEnd, EpochId, Interrupt,
-    MachineError, Mismatch, NothingRuns, SnapshotSink, SnapshotSource, StateMachine, Step, Which,
+    MachineError, Mismatch, NothingRuns, Sealed, SnapshotSink, SnapshotSource, StateMachine, Step,
+    Which,
 };
 pub use transport::{FrameReceiver, FrameSender, Lane, Link, Transport, TransportError};

@@ -107,6 +107,12 @@ pub trait LogStore: Send + Sync {
     /// The last entry that a power loss can't take: the upper bound of checkpoints.
     fn durable(&self) -> Option<EntryId>;
 
+    /// Bytes of the entries behind `index`, of all for none. A log that is in memory anyway may say 0.
+    fn bytes_behind(&self, index: Option<LogIndex>) -> u64 {
+        let _ = index;
+        0
+    }
+
     /// Whether an operation waits for its sync, or a sync is under way. A checkpoint lets it go first (safety rule 12).
     fn is_syncing(&self) -> bool {
         false

@@ -52,6 +52,24 @@ pub enum EpochEnd {
     Failed(MachineError),
 }
 
+/// A command that an epoch sealed: everything that it took in, or the next part of that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// For the log.
+    pub body: Bytes,
+    /// Parts of the same split set that follow (safety rule 26).
+    pub parts_left: u32,
+}
+
+impl Sealed {
+    /// A command that isn't split.
+    #[must_use]
+    pub fn whole(body: Bytes) -> Self {
+        let parts_left = 0;
+        Self { body, parts_left }
+    }
+}
+
 /// The writer's side of one leadership, owned by the writer worker.
 ///
 /// Duties of an implementation:
@@ -59,7 +77,8 @@ pub enum EpochEnd {
 /// 2. The order of `run` is the order in the log.
 /// 3. Dropping it is the abort: the writer connection is closed, then the speculation dropped (safety rule 24);
 ///    the state is at its newest entry end afterwards.
-/// 4. Several bodies from one `seal` are one split set (safety rule 26).
+/// 4. What `seal` and the calls of `next_part` behind it give is one split set (safety rule 26), made part by part: a set of
+///    any size takes the memory of a few parts.
 pub trait Epoch: Send {
     /// A client's request.
     type Request;
@@ -75,11 +94,17 @@ pub trait Epoch: Send {
         self.run(request)
     }
 
-    /// Everything taken in since the last call as commands in order; empty if there is nothing to replicate.
-    fn seal(&mut self) -> Vec<Bytes>;
+    /// Everything taken in since the last call as a command; none if there is nothing to replicate. If parts of it are left,
+    /// they are asked for before anything else is.
+    fn seal(&mut self) -> Option<Sealed>;
 
-    /// Why nothing more of this epoch can be proposed, asked behind the calls of `run` and behind `seal`. What was taken in
-    /// since the last `seal` that gave commands is certainly never proposed. None: it goes on.
+    /// The next part of what was sealed last, asked for once the part before it was handed over. None: the epoch has ended.
+    fn next_part(&mut self) -> Option<Sealed> {
+        None
+    }
+
+    /// Why nothing more of this epoch can be proposed, asked behind the calls of `run`, `seal` and `next_part`. What was taken
+    /// in since the last set of which all parts were given never happens. None: it goes on.
     fn ended(&mut self) -> Option<EpochEnd> {
         None
     }

@@ -7,7 +7,8 @@ use crate::peer::{self, Ask, Description};
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use sqlrep_core::{
-    ClusterId, Comparison, DirectoryId, LogIndex, MemberError, NodeId, ReadBound, ReadLevel, Role,
+    ClusterId, Comparison, DirectoryId, LogIndex, LogStore, MemberError, NodeId, ReadBound,
+    ReadLevel, Role,
 };
 use sqlrep_env::{LatencyCounts, Moment, UnixMillis};
 use sqlrep_raft_log::RaftLog;

@@ -4,7 +4,7 @@ use crate::Mode;
 use bytes::Bytes;
 use sqlrep_core::{
     Applied, CheckpointStep, Committed, EntryEnd, EntryId, Epoch, EpochEnd, EpochId, Interrupt,
-    LogIndex, MachineError, Mismatch, StateMachine, Step, Which,
+    LogIndex, MachineError, Mismatch, Sealed, StateMachine, Step, Which,
 };
 use sqlrep_env::UnixMillis;
 use sqlrep_replica::{Replica, Sink, Source};
@@ -82,8 +82,12 @@ impl Epoch for ModeEpoch {
         either!(self, it => it.run_keyed(request))
     }
 
-    fn seal(&mut self) -> Vec<Bytes> {
+    fn seal(&mut self) -> Option<Sealed> {
         either!(self, it => it.seal())
+    }
+
+    fn next_part(&mut self) -> Option<Sealed> {
+        either!(self, it => it.next_part())
     }
 
     fn ended(&mut self) -> Option<EpochEnd> {

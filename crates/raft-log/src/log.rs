@@ -193,12 +193,6 @@ impl RaftLog {
         self.shared.syncs.read()
     }
 
-    /// Bytes of the entries behind `index`, of all for none: what a restart from there has to apply again.
-    #[must_use]
-    pub fn bytes_behind(&self, index: Option<LogIndex>) -> u64 {
-        self.shared.front().bytes_behind(index)
-    }
-
     /// Stops the log behind what is queued and calls `closed`. Later calls fail.
     pub fn close(&self, closed: Box<dyn FnOnce() + Send>) {
         let now = {
@@ -273,6 +267,10 @@ impl fmt::Debug for RaftLog {
 }
 
 impl LogStore for RaftLog {
+    fn bytes_behind(&self, index: Option<LogIndex>) -> u64 {
+        self.shared.front().bytes_behind(index)
+    }
+
     fn state(&self) -> LogState {
         self.shared.front().state()
     }

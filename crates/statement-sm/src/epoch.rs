@@ -6,8 +6,7 @@
 use crate::batch::{BODY_BYTES_MAX, Batch, HEAD_BYTES_MAX};
 use crate::reset::ResetClock;
 use crate::side::Side;
-use bytes::Bytes;
-use sqlrep_core::{Epoch, Step, WriteError};
+use sqlrep_core::{Epoch, Sealed, Step, WriteError};
 use sqlrep_env::UnixMillis;
 use sqlrep_replica::messages::request_bytes;
 use sqlrep_replica::{Replica, leader_stamp};
@@ -75,9 +74,9 @@ impl Epoch for StatementEpoch {
         Step::Encoded
     }
 
-    fn seal(&mut self) -> Vec<Bytes> {
+    fn seal(&mut self) -> Option<Sealed> {
         if self.requests.is_empty() {
-            return Vec::new();
+            return None;
         }
         let bytes = std::mem::take(&mut self.bytes);
         let env = self.replica.env().clone();
@@ -92,6 +91,6 @@ impl Epoch for StatementEpoch {
                 .map(|position| (position.index, end.checksum.0)),
             requests: std::mem::take(&mut self.requests),
         };
-        vec![batch.encode()]
+        Some(Sealed::whole(batch.encode()))
     }
 }

@@ -15,10 +15,9 @@
 use crate::body::Body;
 use crate::page_set::{encode_part, parts};
 use crate::side::Side;
-use crate::state::{Sealed, State};
+use crate::state::{SealedSet, State};
 use crate::{Head, NewPage, Old, PageModeError, Tail};
-use bytes::Bytes;
-use sqlrep_core::{Epoch, EpochEnd, EpochId, Interrupt, Step, WriteError};
+use sqlrep_core::{Epoch, EpochEnd, EpochId, Interrupt, Sealed, Step, WriteError};
 use sqlrep_env::UnixMillis;
 use sqlrep_replica::messages::kept_reply;
 use sqlrep_replica::{Replica, leader_stamp, request_seed};
@@ -40,6 +39,18 @@ pub(crate) struct Lead {
     pub(crate) settings: SqlSettings,
     /// Images of one part of a set, in bytes.
     pub(crate) part_image_bytes_max: usize,
+}
+
+/// A set of which parts are left to be made. Its pages stand in the store as long as the epoch lives.
+struct Sealing {
+    head: Head,
+    delta: Delta,
+    /// What the set changes.
+    from: Version,
+    stamp: UnixMillis,
+    counters: Counters,
+    /// Parts made so far.
+    made: usize,
 }
 
 /// One leadership.
@@ -64,6 +75,8 @@ pub struct PageEpoch {
     gathered: usize,
     /// What `random()` grows from in them.
     seed: u64,
+    /// The newest set, until all its parts are made.
+    sealing: Option<Sealing>,
     ended: Option<EpochEnd>,
 }
 
@@ -100,6 +113,7 @@ impl PageEpoch {
             taken: false,
             gathered: 0,
             seed: 0,
+            sealing: None,
             ended: None,
         };
         (epoch, Stopping(stop))
@@ -194,8 +208,8 @@ impl PageEpoch {
         });
     }
 
-    /// The set of what changed since the last one.
-    fn set(&mut self) -> Result<Vec<Bytes>, PageModeError> {
+    /// Begins the set of what changed since the last one: its first part.
+    fn set(&mut self) -> Result<Option<Sealed>, PageModeError> {
         let clock = self.lead.replica.env().clock.clone();
         let began = clock.now();
         let store = self.lead.replica.store();
@@ -214,44 +228,68 @@ impl PageEpoch {
             post: delta.post,
             count: delta.count,
         };
-        let parts = parts(&delta.pages, head.page_size, self.lead.part_image_bytes_max);
-        let mut bodies = Vec::with_capacity(parts.len());
-        for (part, pages) in parts {
-            if self.stop.is_stopped() {
-                self.ended = Some(EpochEnd::Interrupted);
-                return Ok(Vec::new());
-            }
-            let changed = self.changed(&delta, pages)?;
-            let pages: Vec<_> = changed.iter().map(|(page, new)| (*page, new)).collect();
-            let body = Body {
-                stamp: self.last_stamp,
-                counters: self.counters,
-                part: encode_part(&head, part, &pages),
-            };
-            bodies.push(body.encode());
-        }
-        lock(&self.state).sealed(Sealed {
+        let version = delta.version;
+        self.sealing = Some(Sealing {
+            head,
+            delta,
+            from: self.version,
+            stamp: self.last_stamp,
+            counters: self.counters,
+            made: 0,
+        });
+        let first = self.part()?;
+        let parts = first.as_ref().map_or(1, |first| first.parts_left + 1);
+        lock(&self.state).sealed(SealedSet {
             tail,
-            version: delta.version,
-            took: clock.now().since(began),
+            version,
+            // The others take as long.
+            took: clock.now().since(began) * parts,
         });
         self.sequence += 1;
-        (self.tail, self.version) = (Some(tail), delta.version);
-        Ok(bodies)
+        (self.tail, self.version) = (Some(tail), version);
+        Ok(first)
+    }
+
+    /// The next part of the set that is being sealed; none if the epoch was interrupted.
+    fn part(&mut self) -> Result<Option<Sealed>, PageModeError> {
+        let Some(mut sealing) = self.sealing.take() else {
+            return Ok(None);
+        };
+        if self.stop.is_stopped() {
+            self.ended = Some(EpochEnd::Interrupted);
+            return Ok(None);
+        }
+        let pages = &sealing.delta.pages;
+        let image_bytes_max = self.lead.part_image_bytes_max;
+        let parts = parts(pages, sealing.head.page_size, image_bytes_max);
+        let (part, pages) = parts[sealing.made];
+        let changed = self.changed(&sealing, pages)?;
+        let pages: Vec<_> = changed.iter().map(|(page, new)| (*page, new)).collect();
+        let body = Body {
+            stamp: sealing.stamp,
+            counters: sealing.counters,
+            part: encode_part(&sealing.head, part, &pages),
+        };
+        let parts_left = part.of - part.number;
+        sealing.made += 1;
+        self.sealing = (parts_left > 0).then_some(sealing);
+        let body = body.encode();
+        Ok(Some(Sealed { body, parts_left }))
     }
 
     /// Some of the changed pages, with what they were behind the last set.
     fn changed(
         &self,
-        delta: &Delta,
+        sealing: &Sealing,
         pages: &[PageNumber],
     ) -> Result<Vec<(PageNumber, NewPage)>, PageModeError> {
+        let Sealing { delta, from, .. } = sealing;
         let store = self.lead.replica.store();
         let mut changed = Vec::with_capacity(pages.len());
         for &page in pages {
             let new = store.image_at(page, delta.version)?;
             let old = if delta.base_count.contains(page) {
-                Old::Image(store.image_at(page, self.version)?)
+                Old::Image(store.image_at(page, *from)?)
             } else {
                 Old::Zeros
             };
@@ -273,15 +311,23 @@ impl Epoch for PageEpoch {
         self.step(&request, true)
     }
 
-    fn seal(&mut self) -> Vec<Bytes> {
+    fn seal(&mut self) -> Option<Sealed> {
+        assert!(self.sealing.is_none(), "no set comes between parts");
         self.gathered = 0;
         self.lead.replica.store().close_version();
         if !std::mem::take(&mut self.taken) {
-            return Vec::new();
+            return None;
         }
         self.set().unwrap_or_else(|error| {
             self.fail(error);
-            Vec::new()
+            None
+        })
+    }
+
+    fn next_part(&mut self) -> Option<Sealed> {
+        self.part().unwrap_or_else(|error| {
+            self.fail(error);
+            None
         })
     }
 

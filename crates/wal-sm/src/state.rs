@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A set that the live epoch sealed, from its seal until it is finished.
-pub(crate) struct Sealed {
+pub(crate) struct SealedSet {
     pub(crate) tail: Tail,
     /// What the database is behind it.
     pub(crate) version: Version,
@@ -98,7 +98,7 @@ pub(crate) struct State {
     /// Behind the applied end.
     side: Side,
     /// Sets of the epoch that lives, in order; none: none lives.
-    speculation: Option<VecDeque<Sealed>>,
+    speculation: Option<VecDeque<SealedSet>>,
     staged: Option<Staged>,
     prepared: Option<Prepared>,
     /// Checksums that differed.
@@ -140,7 +140,7 @@ impl State {
     }
 
     /// The epoch that lives has sealed a set.
-    pub(crate) fn sealed(&mut self, set: Sealed) {
+    pub(crate) fn sealed(&mut self, set: SealedSet) {
         let sets = self.speculation.as_mut();
         sets.expect("its epoch lives").push_back(set);
     }
@@ -233,7 +233,7 @@ impl State {
     fn first(&self, body: &Body, head: Head, part: Part) -> Result<Staged, PageModeError> {
         let front = self.speculation.as_ref().and_then(VecDeque::front);
         let pages = match front.filter(|set| set.tail == head.tail) {
-            Some(Sealed { version, took, .. }) => Pages::Own {
+            Some(SealedSet { version, took, .. }) => Pages::Own {
                 version: *version,
                 took: *took,
             },

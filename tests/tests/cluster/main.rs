@@ -19,6 +19,7 @@ mod elsewhere;
 mod entering;
 mod faults;
 mod keys;
+mod large;
 mod load;
 mod membership;
 mod poison;

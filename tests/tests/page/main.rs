@@ -30,6 +30,8 @@ mod entering;
 mod faults;
 #[path = "../cluster/keys.rs"]
 mod keys;
+#[path = "../cluster/large.rs"]
+mod large;
 #[path = "../cluster/load.rs"]
 mod load;
 #[path = "../cluster/membership.rs"]

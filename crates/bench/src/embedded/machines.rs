@@ -12,7 +12,7 @@ use crate::report::{Rounds, Row, Target};
 use crate::{BenchError, Report};
 use bytes::Bytes;
 use sqlrep_core::{
-    Applied, Committed, EntryEnd, EntryId, Epoch, EpochId, LogIndex, MachineError, NodeId,
+    Applied, Committed, EntryEnd, EntryId, Epoch, EpochId, LogIndex, MachineError, NodeId, Sealed,
     StateMachine, Step, Term,
 };
 use sqlrep_disk::{Disk, RealDisk};
@@ -178,9 +178,15 @@ fn entry<M: Opens>(
             other => return Err(BenchError::Answer(format!("{other:?}"))),
         }
     }
-    let bodies = epoch.seal();
-    for body in &bodies {
-        driven.apply(body)?;
+    let (mut bodies, mut next) = (Vec::new(), epoch.seal());
+    while let Some(Sealed { body, parts_left }) = next {
+        driven.apply(&body)?;
+        bodies.push(body);
+        next = if parts_left > 0 {
+            epoch.next_part()
+        } else {
+            None
+        };
     }
     Ok(bodies)
 }

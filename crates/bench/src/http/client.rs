@@ -139,16 +139,25 @@ pub(crate) fn bare(out: &mut Vec<u8>, method: &str, path: &str) {
 
 /// One request on a connection of its own, answered within the limit.
 pub(crate) async fn once(address: &str, request: &[u8]) -> Result<(u16, Vec<u8>), BenchError> {
+    within(ANSWER_MAX, address, request).await
+}
+
+/// The same within another limit.
+pub(crate) async fn within(
+    answer_max: Duration,
+    address: &str,
+    request: &[u8],
+) -> Result<(u16, Vec<u8>), BenchError> {
     let asked = async {
         let mut connection = Connection::open(address).await?;
         let answer = connection.call(request).await?;
         Ok((answer.status, answer.body.to_vec()))
     };
-    match tokio::time::timeout(ANSWER_MAX, asked).await {
+    match tokio::time::timeout(answer_max, asked).await {
         Ok(answer) => answer.map_err(BenchError::Http),
         Err(_) => Err(BenchError::Late {
             what: "an answer",
-            waited: ANSWER_MAX,
+            waited: answer_max,
         }),
     }
 }

@@ -97,6 +97,7 @@ impl HttpBench {
             mode: self.mode,
             sync_floor: floor,
             delay: None,
+            flags: Vec::new(),
         };
         Nodes::start(cluster, &self.env).await
     }

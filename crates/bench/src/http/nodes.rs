@@ -33,6 +33,8 @@ pub(crate) struct Cluster {
     pub(crate) sync_floor: Option<Duration>,
     /// Added to each direction between nodes.
     pub(crate) delay: Option<Duration>,
+    /// Further flags of each node.
+    pub(crate) flags: Vec<String>,
 }
 
 /// One node.
@@ -91,7 +93,8 @@ impl Nodes {
             .arg(format!("--bootstrap-expect={NODES}"))
             .arg(format!("--join={}", join.join(",")))
             .arg("--data-dir")
-            .arg(self.cluster.folder.join(format!("node-{}", node + 1)));
+            .arg(self.cluster.folder.join(format!("node-{}", node + 1)))
+            .args(&self.cluster.flags);
         if let Some(floor) = self.cluster.sync_floor {
             command.arg(format!("--sync-floor={}us", floor.as_micros()));
         }
@@ -176,7 +179,7 @@ impl Nodes {
     }
 
     /// What a node tells of itself under this name.
-    async fn status(&self, node: usize, name: &str) -> Result<Value, BenchError> {
+    pub(crate) async fn status(&self, node: usize, name: &str) -> Result<Value, BenchError> {
         let mut request = Vec::new();
         bare(&mut request, "GET", &format!("/status?key=sqlrep.{name}"));
         let (_, body) = once(self.http(node), &request).await?;
@@ -219,6 +222,15 @@ impl Nodes {
         let of = |node: &Node| {
             let (child, _) = node.running.as_ref()?;
             memory::resident_of(child.id()?)
+        };
+        self.nodes.iter().map(of).collect()
+    }
+
+    /// The most bytes of memory that each node ever had.
+    pub(crate) fn most_resident(&self) -> Option<Vec<u64>> {
+        let of = |node: &Node| {
+            let (child, _) = node.running.as_ref()?;
+            memory::most_resident_of(child.id()?)
         };
         self.nodes.iter().map(of).collect()
     }

@@ -26,6 +26,7 @@ impl Served {
             mode: start.mode,
             sync_floor: start.sync_floor,
             delay: start.delay,
+            flags: Vec::new(),
         };
         let nodes = runtime.block_on(async {
             let nodes = Nodes::start(cluster, env).await?;

@@ -52,7 +52,7 @@ where
         let log = Arc::new(Raised((self.0)()));
         Ok((
             (),
-            LogAdapter::new(log, 4 << 20, Arc::default()),
+            LogAdapter::new(log, 4 << 20, Arc::default(), None),
             Noted::default(),
         ))
     }

@@ -12,8 +12,7 @@
 //! Invariant 3: none lives on a state that isn't trusted, and none begins in a term in which it wasn't.
 
 use crate::answered::{NoAnswer, answered};
-use crate::{Epoch, EpochEnd, EpochId, Interrupt, StateMachine, Term};
-use bytes::Bytes;
+use crate::{Epoch, EpochEnd, EpochId, Interrupt, Sealed, StateMachine, Term};
 use sqlrep_env::{Actor, Env, Executor, InlineExecutor, QueueFull};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -58,8 +57,8 @@ pub(crate) struct Epochs<M: StateMachine> {
 pub(crate) struct Ran<T, R> {
     /// One per request, in order.
     pub steps: Vec<(T, crate::Step<R>)>,
-    /// The commands, in order; or why there are none.
-    pub bodies: Result<Vec<Bytes>, EpochEnd>,
+    /// The command, or its first part; or why there is none.
+    pub sealed: Result<Option<Sealed>, EpochEnd>,
 }
 
 fn lock(gate: &Mutex<Gate>) -> MutexGuard<'_, Gate> {
@@ -129,6 +128,16 @@ impl<M: StateMachine> Epochs<M> {
         };
         let ran = self.answered(run).await;
         ran.unwrap_or_else(|| Err(Vec::new()))
+    }
+
+    /// The next part of the set that the epoch sealed last; or why it never comes.
+    pub(crate) async fn next_part(&self, id: EpochId) -> Result<Sealed, EpochEnd> {
+        let next = move |writer: &mut Writer<M>| match writer {
+            Some((live, epoch)) if *live == id => next_part(epoch),
+            _ => Err(EpochEnd::Interrupted),
+        };
+        let given = self.answered(next).await;
+        given.unwrap_or(Err(EpochEnd::Interrupted))
     }
 
     /// Runs `job` on the writer worker; none if that has ended.
@@ -294,12 +303,20 @@ fn run<E: Epoch, T>(
         (client, step)
     };
     let steps = batch.into_iter().map(step).collect();
-    let bodies = match epoch.ended() {
+    let sealed = match epoch.ended() {
         Some(end) => Err(end),
         None => {
-            let bodies = epoch.seal();
-            epoch.ended().map_or(Ok(bodies), Err)
+            let sealed = epoch.seal();
+            epoch.ended().map_or(Ok(sealed), Err)
         }
     };
-    Ran { steps, bodies }
+    Ran { steps, sealed }
+}
+
+fn next_part<E: Epoch>(epoch: &mut E) -> Result<Sealed, EpochEnd> {
+    let part = epoch.next_part();
+    match epoch.ended() {
+        Some(end) => Err(end),
+        None => Ok(part.expect("an epoch that goes on gives the parts that it told of")),
+    }
 }

@@ -202,6 +202,7 @@ impl<M: StateMachine> Member<M> {
         let stored = |what: String| MemberError::Stored { node, what };
         let unreadable = |error: CodecError| stored(error.to_string());
         let begun = Begun::at(&parts.machine.applied()).map_err(unreadable)?;
+        let applied = begun.id.map(|id| id.index);
         let shared = share(parts, &begun);
         let applier = Applier::new(shared.clone(), begun);
         let executor = &*shared.env.executor;
@@ -212,6 +213,7 @@ impl<M: StateMachine> Member<M> {
             shared.log.clone(),
             shared.settings.replication_bytes_max,
             shared.tail.clone(),
+            applied,
         );
         let network = Network::new(shared.clone(), transport.clone());
         let opening = Raft::<M>::new(node.get(), config, network, log, machine);

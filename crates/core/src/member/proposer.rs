@@ -33,11 +33,12 @@ use crate::member::{
     Shared, Tasks,
 };
 use crate::raft::{Command, Raft, TypeConfig, leadership, node_id};
-use crate::{EntryId, EpochEnd, EpochId, NodeId, Retry, StateMachine, Step, WriteError};
+use crate::{EntryId, EpochEnd, EpochId, NodeId, Retry, Sealed, StateMachine, Step, WriteError};
 use bytes::Bytes;
 use openraft::error::ClientWriteError;
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -45,6 +46,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The largest command: with its envelope it fits a frame several times.
 const COMMAND_BYTES_MAX: usize = 32 << 20;
+
+/// Parts of one split set that are handed over and have no verdict: what the leader and its log hold of a set in memory.
+const PARTS_IN_FLIGHT_MAX: usize = 3;
 
 /// Looked at again this often where no event tells.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -231,8 +235,8 @@ impl<M: StateMachine> Proposer<M> {
         ran: Ran<Waiting<M>, M::Reply>,
         keys: KeySet,
     ) {
-        let bodies = match ran.bodies {
-            Ok(bodies) => bodies,
+        let sealed = match ran.sealed {
+            Ok(sealed) => sealed,
             Err(end) => return self.give_up(epoch, end, ran.steps).await,
         };
         let (mut clients, mut items, mut answered) = (Vec::new(), Vec::new(), Vec::new());
@@ -253,13 +257,15 @@ impl<M: StateMachine> Proposer<M> {
             }
         }
         assert!(
-            clients.is_empty() || !bodies.is_empty(),
+            clients.is_empty() || sealed.is_some(),
             "what an epoch took in is in what it sealed"
         );
         let (mut proposal, mut spare) = (None, Some(slot));
-        if let Some(slot) = spare.take_if(|_| !bodies.is_empty()) {
+        if let Some(sealed) = sealed
+            && let Some(slot) = spare.take()
+        {
             let first = self.sequence + 1;
-            self.sequence += bodies.len() as u64;
+            self.sequence = first + u64::from(sealed.parts_left);
             // The verdict on a split set is that on its last part (safety rule 26).
             let batch = Batch {
                 clients,
@@ -267,11 +273,11 @@ impl<M: StateMachine> Proposer<M> {
                 slot,
             };
             self.shared.in_flight.insert(self.sequence, batch);
-            proposal = Some((first, bodies));
+            proposal = Some((first, sealed));
         }
         self.hold(epoch, answered, spare);
-        if let Some((first, bodies)) = proposal {
-            self.hand_over(epoch, first, items, bodies).await;
+        if let Some((first, sealed)) = proposal {
+            self.hand_over(epoch, first, items, sealed).await;
         }
     }
 
@@ -282,6 +288,17 @@ impl<M: StateMachine> Proposer<M> {
         end: EpochEnd,
         steps: Vec<(Waiting<M>, Step<M::Reply>)>,
     ) {
+        self.ended(epoch, end).await;
+        for ((client, _), step) in steps {
+            let error = match step {
+                Step::Refused(error) => error,
+                Step::Encoded | Step::Executed { .. } | Step::Answered(_) => WriteError::NotDone,
+            };
+            tell(client, Err(error));
+        }
+    }
+
+    async fn ended(&self, epoch: EpochId, end: EpochEnd) {
         match end {
             EpochEnd::Interrupted => {}
             // A new epoch begins without what it was computed on; if the log was ahead of this state, nobody could.
@@ -292,13 +309,6 @@ impl<M: StateMachine> Proposer<M> {
             EpochEnd::Failed(error) => self.shared.quarantine(&error),
         }
         self.shared.epochs.end(epoch).await;
-        for ((client, _), step) in steps {
-            let error = match step {
-                Step::Refused(error) => error,
-                Step::Encoded | Step::Executed { .. } | Step::Answered(_) => WriteError::NotDone,
-            };
-            tell(client, Err(error));
-        }
     }
 
     /// Replies without an entry wait for what they were computed on, and for a round of confirmation that
@@ -338,44 +348,84 @@ impl<M: StateMachine> Proposer<M> {
         });
     }
 
-    /// Hands the parts of one set to Raft, and waits for their verdicts in a task.
-    async fn hand_over(&self, epoch: EpochId, first: u64, items: Vec<Item>, bodies: Vec<Bytes>) {
-        let last = first + bodies.len() as u64 - 1;
-        let mut whole = true;
-        let mut verdicts = Vec::with_capacity(bodies.len());
-        for (sequence, body) in (first..).zip(bodies) {
+    /// Hands the parts of one set to Raft, a few ahead of their verdicts, and waits for the last ones in a task. No other set of the
+    /// epoch comes between (safety rule 26): this task hands over nothing else meanwhile.
+    async fn hand_over(&self, epoch: EpochId, first: u64, mut items: Vec<Item>, sealed: Sealed) {
+        let last = first + u64::from(sealed.parts_left);
+        let mut verdicts = VecDeque::new();
+        let mut next = Some(sealed.body);
+        for sequence in first..=last {
             // Without its last part a set never counts: what isn't handed over any more is certainly not done.
-            whole = sequence == first || self.shared.epochs.current() == Some(epoch);
-            if !whole {
-                break;
-            }
-            assert!(
-                body.len() <= COMMAND_BYTES_MAX,
-                "a mode splits what is larger"
-            );
+            let Some(body) = next else { break };
             let items = if sequence == last {
-                items.clone()
+                std::mem::take(&mut items)
             } else {
                 Vec::new()
             };
-            let envelope = Envelope {
-                origin: self.shared.in_flight.origin(),
-                sequence,
-                content: Content::Requests { items },
-            };
-            let (responder, verdict) = ProgressResponder::complete_only();
-            let command = Command(envelope.seal(&body));
-            let write = self.raft.write(command).with_leader(leadership(epoch.term));
-            self.counters.entries.fetch_add(1, Ordering::Relaxed);
-            if write.responder(responder).await.is_err() {
+            let Some(verdict) = self.proposed(epoch, sequence, items, &body).await else {
                 self.shared.in_flight.fail(last, &WriteError::Stopped);
                 return;
-            }
-            verdicts.push(verdict);
+            };
+            verdicts.push_back(verdict);
+            next = match sequence {
+                _ if sequence == last => Some(body),
+                _ => self.next_part(epoch, &mut verdicts).await,
+            };
         }
-        let shared = self.shared.clone();
+        let (shared, whole) = (self.shared.clone(), next.is_some());
         self.tasks
             .spawn(async move { watch(&shared, epoch, last, verdicts, whole).await });
+    }
+
+    /// Hands one command to Raft; none if that has stopped.
+    async fn proposed(
+        &self,
+        epoch: EpochId,
+        sequence: u64,
+        items: Vec<Item>,
+        body: &Bytes,
+    ) -> Option<Verdict> {
+        assert!(
+            body.len() <= COMMAND_BYTES_MAX,
+            "a mode splits what is larger"
+        );
+        let envelope = Envelope {
+            origin: self.shared.in_flight.origin(),
+            sequence,
+            content: Content::Requests { items },
+        };
+        let (responder, verdict) = ProgressResponder::complete_only();
+        let command = Command(envelope.seal(body));
+        let write = self.raft.write(command).with_leader(leadership(epoch.term));
+        self.counters.entries.fetch_add(1, Ordering::Relaxed);
+        write.responder(responder).await.ok().map(|()| verdict)
+    }
+
+    /// The next part of a set, once few of those before it have no verdict. None, and the epoch has ended: it never comes.
+    async fn next_part(&self, epoch: EpochId, verdicts: &mut VecDeque<Verdict>) -> Option<Bytes> {
+        let (raft, node) = (self.raft.clone(), self.shared.node);
+        while verdicts.len() >= PARTS_IN_FLIGHT_MAX {
+            let oldest = verdicts.front_mut().expect("there are some");
+            let refused = tokio::select! {
+                biased;
+                () = lost(&raft, node, epoch.term) => true,
+                verdict = oldest => {
+                    verdicts.pop_front();
+                    told(node, verdict).is_err()
+                }
+            };
+            if refused {
+                self.shared.epochs.end(epoch).await;
+                return None;
+            }
+        }
+        match self.shared.epochs.next_part(epoch).await {
+            Ok(part) => Some(part.body),
+            Err(end) => {
+                self.ended(epoch, end).await;
+                None
+            }
+        }
     }
 }
 
@@ -384,7 +434,7 @@ async fn watch<M: StateMachine>(
     shared: &Shared<M>,
     epoch: EpochId,
     last: u64,
-    verdicts: Vec<Verdict>,
+    verdicts: VecDeque<Verdict>,
     whole: bool,
 ) {
     let mut outcome = Ok(());

@@ -65,6 +65,16 @@ impl MemoryLog {
 }
 
 impl LogStore for MemoryLog {
+    fn bytes_behind(&self, index: Option<LogIndex>) -> u64 {
+        let next = index.map_or(LogIndex(0), LogIndex::next);
+        let state = self.lock();
+        state
+            .entries
+            .range(next..)
+            .map(|(_, entry)| entry.payload.size_bytes() as u64)
+            .sum()
+    }
+
     fn state(&self) -> LogState {
         let state = self.lock();
         let last = state.last();

@@ -3,9 +3,9 @@
 
 use bytes::Bytes;
 use sqlrep_core::{
-    Applied, CheckpointStep, Committed, EntryEnd, EntryId, Epoch, EpochId, Interrupt, KeyTable,
-    LogIndex, MachineError, Mismatch, Retry, SnapshotSink, SnapshotSource, StateMachine, Step,
-    TableChunks, Which, WriteError,
+    Applied, CheckpointStep, Committed, EntryEnd, EntryId, Epoch, EpochEnd, EpochId, Interrupt,
+    KeyTable, LogIndex, MachineError, Mismatch, Retry, Sealed, SnapshotSink, SnapshotSource,
+    StateMachine, Step, TableChunks, Which, WriteError,
 };
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -38,6 +38,8 @@ struct Inner {
     applied: State,
     /// Lines prepared, not finished.
     next: Option<(Vec<String>, Tail)>,
+    /// Lines of the parts of a set that isn't complete.
+    staged: (Tail, Vec<String>),
     durable: State,
     live: Option<EpochId>,
     /// By index, since the start or the last install.
@@ -71,6 +73,16 @@ pub(crate) struct List {
     /// What was received of a snapshot reads back wrong, once.
     pub(crate) rots: Arc<AtomicBool>,
     pub(crate) engine: AtomicU64,
+    /// Lines in one command of an epoch; more are split.
+    pub(crate) part_lines_max: AtomicU64,
+    pub(crate) parts: Arc<Parts>,
+}
+
+/// Parts before the last ones of their sets.
+#[derive(Default)]
+pub(crate) struct Parts {
+    pub(crate) made: AtomicU64,
+    pub(crate) applied: AtomicU64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -104,6 +116,8 @@ impl List {
             damaged: AtomicBool::new(false),
             rots: Arc::default(),
             engine: AtomicU64::new(0),
+            part_lines_max: AtomicU64::new(u64::MAX),
+            parts: Arc::default(),
         }
     }
 
@@ -163,7 +177,27 @@ pub(crate) struct ListEpoch {
     sealed: u64,
     waiting: Vec<String>,
     stopped: Arc<AtomicBool>,
+    part_lines_max: usize,
+    parts: Arc<Parts>,
+    /// Of the set that is being sealed.
+    left: VecDeque<String>,
 }
+
+impl ListEpoch {
+    fn part(&mut self) -> Option<Sealed> {
+        let body = self.left.pop_front()?;
+        let parts_left = u32::try_from(self.left.len()).unwrap();
+        let body = format!("{parts_left} {body}").into();
+        let made = &self.parts.made;
+        let made = made.fetch_add(u64::from(parts_left > 0), Ordering::AcqRel);
+        let ahead = made.saturating_sub(self.parts.applied.load(Ordering::Acquire));
+        assert!(ahead <= PARTS_AHEAD_MAX, "{ahead} parts are under way");
+        Some(Sealed { body, parts_left })
+    }
+}
+
+/// Parts that wait for their verdict, at most.
+const PARTS_AHEAD_MAX: u64 = 3;
 
 impl Epoch for ListEpoch {
     type Request = Ask;
@@ -192,9 +226,9 @@ impl Epoch for ListEpoch {
         }
     }
 
-    fn seal(&mut self) -> Vec<Bytes> {
+    fn seal(&mut self) -> Option<Sealed> {
         if self.waiting.is_empty() {
-            return Vec::new();
+            return None;
         }
         self.sealed += 1;
         let own = (self.id.term.0, self.id.epoch, self.sealed);
@@ -204,7 +238,19 @@ impl Epoch for ListEpoch {
             "{} {} {} {} {} {}",
             before.0, before.1, before.2, own.0, own.1, own.2
         );
-        vec![format!("{head}\n{}", lines.join("\n")).into()]
+        assert!(self.left.is_empty(), "no set comes between parts");
+        let part = |lines: &[String]| format!("{head}\n{}", lines.join("\n"));
+        self.left = lines.chunks(self.part_lines_max).map(part).collect();
+        self.part()
+    }
+
+    fn next_part(&mut self) -> Option<Sealed> {
+        self.part()
+    }
+
+    fn ended(&mut self) -> Option<EpochEnd> {
+        let stopped = self.stopped.load(Ordering::Acquire);
+        stopped.then_some(EpochEnd::Interrupted)
     }
 }
 
@@ -223,15 +269,15 @@ impl Interrupt for Stop {
     }
 }
 
-fn parse(body: &[u8]) -> (Tail, Tail, Vec<String>) {
+fn parse(body: &[u8]) -> (u64, Tail, Tail, Vec<String>) {
     let text = std::str::from_utf8(body).unwrap();
     let (head, lines) = text.split_once('\n').unwrap();
     let numbers: Vec<u64> = head.split(' ').map(|word| word.parse().unwrap()).collect();
-    let &[a, b, c, d, e, f] = &numbers[..] else {
+    let &[parts_left, a, b, c, d, e, f] = &numbers[..] else {
         panic!("{head}")
     };
     let lines = lines.split('\n').map(str::to_owned).collect();
-    ((a, b, c), (d, e, f), lines)
+    (parts_left, (a, b, c), (d, e, f), lines)
 }
 
 impl List {
@@ -296,6 +342,9 @@ impl StateMachine for List {
             sealed: 0,
             waiting: Vec::new(),
             stopped: stopped.clone(),
+            part_lines_max: usize::try_from(self.part_lines_max.load(Ordering::Acquire)).unwrap(),
+            parts: self.parts.clone(),
+            left: VecDeque::new(),
         };
         (epoch, Box::new(Stop(stopped)))
     }
@@ -309,7 +358,7 @@ impl StateMachine for List {
             "duty 5: an epoch of {live:?} lives while {} is prepared",
             command.id
         );
-        let (before, own, new) = parse(command.body);
+        let (parts_left, before, own, new) = parse(command.body);
         let mut lines = inner.applied.lines.clone();
         match self.style {
             Style::Late => {
@@ -326,7 +375,15 @@ impl StateMachine for List {
             }
             // Safety rule 22: a function of the log alone.
             Style::Ahead if before == inner.applied.tail || own.2 == 1 => {
-                lines.extend(new);
+                if inner.staged.0 != own {
+                    inner.staged = (own, Vec::new());
+                }
+                inner.staged.1.extend(new);
+                if parts_left > 0 {
+                    self.parts.applied.fetch_add(1, Ordering::AcqRel);
+                    return Ok(Applied::Part);
+                }
+                lines.extend(std::mem::take(&mut inner.staged.1));
                 inner.next = Some((lines, own));
                 Ok(Applied::Accepted)
             }

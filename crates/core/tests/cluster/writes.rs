@@ -160,3 +160,80 @@ async fn a_restarted_member_applies_what_its_log_holds() {
         assert_eq!(cluster.agreed(4).await, ["a", "b", "c", "d"]);
     }
 }
+
+/// A leader whose sets are split into parts of one line each; its epoch begins with the first write.
+async fn split_leader(cluster: &Cluster) -> &Node {
+    let leader = cluster.leader().await;
+    leader.machine.part_lines_max.store(1, Ordering::Release);
+    cluster.board.set_latency(Duration::from_millis(5));
+    leader
+}
+
+/// Many lines at once, which leave as one set.
+fn many(node: &Node, lines: u64) -> Vec<tokio::task::JoinHandle<Result<(), WriteError>>> {
+    let push = |n: u64| {
+        let member = node.member.clone();
+        tokio::spawn(async move {
+            let ask = Ask::Push(n.to_string());
+            let done = member.write(ask, Route::Here, 60 * SECOND).await;
+            done.map(drop)
+        })
+    };
+    (0..lines).map(push).collect()
+}
+
+/// Rule 26: parts of a set are made a few ahead of their verdicts (the list asserts it), and nothing is seen of them before
+/// the last one.
+#[tokio::test(start_paused = true)]
+async fn parts_are_made_as_they_are_applied() {
+    let cluster = Cluster::form(3, Style::Ahead).await;
+    let leader = split_leader(&cluster).await;
+    let parts = leader.machine.parts.clone();
+    let writes = many(leader, 200);
+    until("a part is applied", || {
+        parts.applied.load(Ordering::Acquire) > 50
+    })
+    .await;
+    assert!(leader.machine.lines().len() < 100, "a set is under way");
+    for write in writes {
+        write.await.unwrap().unwrap();
+    }
+    assert_eq!(cluster.agreed(200).await.len(), 200);
+    assert!(parts.made.load(Ordering::Acquire) > 150);
+}
+
+/// Rules 23 and 26: a set whose leader is cut off half way is definitely not done, on any node, ever.
+#[tokio::test(start_paused = true)]
+async fn a_set_without_its_last_part_is_not_done() {
+    let cluster = Cluster::form(3, Style::Ahead).await;
+    let old = split_leader(&cluster).await;
+    let parts = old.machine.parts.clone();
+    let writes = many(old, 200);
+    until("a part is applied", || {
+        parts.applied.load(Ordering::Acquire) > 50
+    })
+    .await;
+    cluster.board.isolate(old.id);
+    let others = cluster.nodes.iter().filter(|node| node.id != old.id);
+    let term = old.member.status().term;
+    until("another one leads", || {
+        others.clone().any(|node| {
+            let status = node.member.status();
+            status.term > term && status.leader == Some(node.id)
+        })
+    })
+    .await;
+    cluster.board.heal();
+    // What gathered first left as sets of few lines.
+    let mut done = 0;
+    for write in writes {
+        match write.await.unwrap().map_err(|error| error.retry()) {
+            Ok(()) => done += 1,
+            Err(retry) => assert_eq!(retry, Retry::Safe),
+        }
+    }
+    assert!(done < 10, "{done} were done");
+    let new = cluster.leader().await;
+    new.push("new").await.unwrap();
+    assert_eq!(cluster.agreed(1).await.len(), done + 1);
+}

@@ -55,9 +55,9 @@ pub(crate) fn sealed(epoch: &mut StatementEpoch, requests: &[Request]) -> Bytes 
             "{request:?}"
         );
     }
-    let mut bodies = epoch.seal();
-    assert_eq!(bodies.len(), 1);
-    bodies.remove(0)
+    let sealed = epoch.seal().expect("something was taken in");
+    assert_eq!(sealed.parts_left, 0);
+    sealed.body
 }
 
 impl Bed {

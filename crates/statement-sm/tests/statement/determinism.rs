@@ -275,7 +275,7 @@ fn each_request_has_its_own_chance_and_all_have_one_time() {
     for _ in 0..50 {
         assert!(matches!(epoch.run(insert.clone()), Step::Encoded));
     }
-    bed.apply(2, &epoch.seal()[0]);
+    bed.apply(2, &epoch.seal().unwrap().body);
     assert_eq!(
         bed.value("SELECT count(DISTINCT luck) FROM t"),
         Value::Integer(50)

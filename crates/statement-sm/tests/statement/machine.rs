@@ -33,7 +33,7 @@ fn requests_travel_in_one_body_and_come_back_as_one_reply_each() {
         Request::execute("DELETE FROM t WHERE a = 1"),
     ];
     let body = sealed(&mut epoch, &requests);
-    assert!(epoch.seal().is_empty());
+    assert!(epoch.seal().is_none());
     let replies = bed.apply(1, &body);
     assert_eq!(replies.len(), 4);
     assert_eq!(written(&replies[1]), (2, 2));
@@ -48,7 +48,7 @@ fn an_empty_request_needs_no_entry() {
     let mut epoch = begin(&bed.machine);
     let step = epoch.run(Request::default());
     assert!(matches!(step, Step::Answered(reply) if reply == Reply::default()));
-    assert!(epoch.seal().is_empty());
+    assert!(epoch.seal().is_none());
 }
 
 #[test]
@@ -73,8 +73,8 @@ fn what_no_node_could_decode_is_refused_before_it_is_proposed() {
         epoch.run(large(9)),
         Step::Refused(WriteError::Overloaded)
     ));
-    let bodies = epoch.seal();
-    bed.apply(1, &bodies[0]);
+    let sealed = epoch.seal().unwrap();
+    bed.apply(1, &sealed.body);
     assert!(
         matches!(epoch.run(large(9)), Step::Encoded),
         "there is room again"
@@ -155,7 +155,7 @@ fn a_leader_waits_for_a_checkpoint_when_memory_is_used_up() {
     while written < 300 {
         match epoch.run(Request::execute("INSERT INTO t VALUES (randomblob(50000))")) {
             Step::Encoded => {
-                good(&bed.apply(bed.next(), &epoch.seal()[0])[0]);
+                good(&bed.apply(bed.next(), &epoch.seal().unwrap().body)[0]);
                 written += 1;
             }
             Step::Refused(WriteError::Overloaded) => {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sqlrep_core::memory::{Ends, Whole};
 use sqlrep_core::{
     Applied, CheckpointStep, Committed, EntryEnd, EntryId, Epoch, EpochId, Interrupt, MachineError,
-    NothingRuns, Retry, StateMachine, Step, Which,
+    NothingRuns, Retry, Sealed, StateMachine, Step, Which,
 };
 use std::io;
 
@@ -43,11 +43,9 @@ impl Epoch for Adding {
         Step::Encoded
     }
 
-    fn seal(&mut self) -> Vec<Bytes> {
-        match std::mem::take(&mut self.0) {
-            none if none.is_empty() => Vec::new(),
-            numbers => vec![numbers.into()],
-        }
+    fn seal(&mut self) -> Option<Sealed> {
+        let numbers = std::mem::take(&mut self.0);
+        (!numbers.is_empty()).then(|| Sealed::whole(numbers.into()))
     }
 }
 

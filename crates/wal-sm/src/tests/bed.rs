@@ -3,7 +3,7 @@
 use crate::{PageEpoch, PageMachine};
 use bytes::Bytes;
 use sqlrep_core::{
-    Applied, Committed, EntryEnd, EntryId, Epoch, EpochId, Interrupt, LogIndex, NodeId,
+    Applied, Committed, EntryEnd, EntryId, Epoch, EpochId, Interrupt, LogIndex, NodeId, Sealed,
     SnapshotSink, SnapshotSource, StateMachine, Step, Term, Which,
 };
 use sqlrep_disk::{Disk, Loss, SimulatedDisk};
@@ -181,7 +181,18 @@ pub(super) fn change(epoch: &mut PageEpoch, sql: &str) -> Reply {
 
 /// The one command of what ran since the last one.
 pub(super) fn seal(epoch: &mut PageEpoch) -> Payload {
-    let mut bodies = epoch.seal();
-    assert_eq!(bodies.len(), 1, "one command");
-    Payload::Set(bodies.remove(0))
+    let mut parts = parts(epoch);
+    assert_eq!(parts.len(), 1, "one command");
+    Payload::Set(parts.remove(0))
+}
+
+/// All parts of what ran since the last set, while the epoch goes on.
+pub(super) fn parts(epoch: &mut PageEpoch) -> Vec<Bytes> {
+    let mut parts = Vec::new();
+    let mut next = epoch.seal();
+    while let Some(Sealed { body, parts_left }) = next {
+        parts.push(body);
+        next = (parts_left > 0).then(|| epoch.next_part().expect("it goes on"));
+    }
+    parts
 }

@@ -5,7 +5,7 @@ use super::bed::{Bed, Entry, Payload, id};
 use crate::body::Body;
 use crate::{PageEpoch, PageSet, Tail};
 use proptest::prelude::*;
-use sqlrep_core::{Applied, Epoch, Step};
+use sqlrep_core::{Applied, Epoch, Sealed, Step};
 use sqlrep_disk::Loss;
 use sqlrep_sql::{Outcome, Request};
 use std::collections::{BTreeMap, VecDeque};
@@ -23,10 +23,12 @@ struct Leadership {
     open: Ids,
 }
 
-/// A set that was sealed: its parts that aren't in the log yet, in order.
+/// A set that was sealed: the part that comes into the log next; the others are made when that is there.
 struct Pending {
     term: u64,
-    bodies: VecDeque<bytes::Bytes>,
+    /// The epoch that makes them.
+    epoch: u64,
+    next: Sealed,
 }
 
 /// What the log makes of every node.
@@ -175,6 +177,9 @@ impl World {
     }
 
     fn run(&mut self, kind: u8) {
+        if self.is_split() {
+            return;
+        }
         let Some(led) = &mut self.leadership else {
             return;
         };
@@ -221,19 +226,29 @@ impl World {
     }
 
     fn seal(&mut self) {
+        if self.is_split() {
+            return;
+        }
         let Some(led) = &mut self.leadership else {
             return;
         };
-        let bodies: VecDeque<_> = led.epoch.seal().into();
+        let sealed = led.epoch.seal();
         let ids = std::mem::take(&mut led.open);
-        let Some(first) = bodies.front() else {
+        let Some(next) = sealed else {
             assert_eq!(ids, []);
             return;
         };
-        let (head, _) = PageSet::head_of(&Body::decode(first).unwrap().part).unwrap();
+        let (head, _) = PageSet::head_of(&Body::decode(&next.body).unwrap().part).unwrap();
         self.sets.insert(name(&head.tail), ids);
-        let term = led.term;
-        self.pending.push_back(Pending { term, bodies });
+        let (term, epoch) = (led.term, self.epochs);
+        self.pending.push_back(Pending { term, epoch, next });
+    }
+
+    /// Whether the leader's newest set isn't whole yet: nothing else is asked of it.
+    fn is_split(&self) -> bool {
+        let newest = self.pending.back();
+        let split = newest.is_some_and(|set| set.epoch == self.epochs && set.next.parts_left > 0);
+        split && self.leadership.is_some()
     }
 
     /// The next part comes into the log, unless a later leader's entries stand there already.
@@ -243,12 +258,15 @@ impl World {
         let Some(pending) = self.pending.front_mut() else {
             return;
         };
-        let term = pending.term;
-        let body = pending.bodies.pop_front().expect("a set has parts");
-        if pending.bodies.is_empty() {
-            self.pending.pop_front();
+        let (term, part) = (pending.term, pending.next.clone());
+        // An epoch that has ended makes no further parts.
+        let led = self.leadership.as_mut();
+        let led = led.filter(|_| pending.epoch == self.epochs && part.parts_left > 0);
+        match led.map(|led| led.epoch.next_part().unwrap()) {
+            Some(next) => pending.next = next,
+            None => drop(self.pending.pop_front()),
         }
-        self.append(term, Payload::Set(body));
+        self.append(term, Payload::Set(part.body));
     }
 
     /// Raft refuses the next proposal, or all of a set from a part on; what was proposed behind it keeps its own verdict.
@@ -356,7 +374,7 @@ fn refusals_and_parts_do_happen() {
     use sqlrep_env::{Entropy, SimulatedEntropy};
     let entropy = SimulatedEntropy::new(7);
     let (mut refused, mut parted) = (0, 0);
-    for _ in 0..20 {
+    for _ in 0..40 {
         let steps: Vec<(u8, u64)> = (0..150)
             .map(|_| ((entropy.next() % 100) as u8, entropy.next()))
             .collect();
