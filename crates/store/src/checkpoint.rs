@@ -231,6 +231,7 @@ impl Work {
                 table::remove_others(disk, &generation.folder, self.table)?;
                 disk.sync_dir(&generation.folder)?;
                 self.done(generation);
+                generation.spill.give_back()?;
                 return Ok(true);
             }
         }
@@ -445,9 +446,9 @@ impl Work {
         Ok(())
     }
 
-    fn done(&self, generation: &Generation) {
+    fn done(&mut self, generation: &Generation) {
         generation.state().target = None;
-        let dirty = self.dirty_bytes;
+        let dirty = std::mem::take(&mut self.dirty_bytes);
         let saturating = |bytes: u64| Some(bytes.saturating_sub(dirty));
         let updated =
             generation

@@ -1,7 +1,7 @@
 //! Page images that memory has no room for: a scratch file in `tmp/`, never synced, emptied at start.
 //!
 //! An image is read back by its offset and checked against the hash that stayed in memory. Space is not
-//! reused one by one: when the last image is gone the file begins anew.
+//! reused one by one: when the last image is gone the file begins anew, and a checkpoint gives its space back.
 
 use crate::{Image, PageNumber, PageSize, StoreError, page_hash};
 use sqlrep_disk::{Disk, DiskError, File, OpenMode, Operation};
@@ -97,6 +97,16 @@ impl Spill {
         state.live -= 1;
     }
 
+    /// Gives the file's space back if no image is left in it.
+    pub(crate) fn give_back(&self) -> Result<(), StoreError> {
+        let mut state = self.state();
+        if state.live == 0 && state.end > 0 {
+            self.file.set_len(0)?;
+            state.end = 0;
+        }
+        Ok(())
+    }
+
     /// Bytes in use.
     pub(crate) fn bytes(&self) -> u64 {
         let state = self.state();
@@ -136,8 +146,12 @@ mod tests {
             Err(StoreError::Corrupt { .. })
         ));
         spill.release(first);
+        spill.give_back().unwrap();
+        assert_eq!(spill.file.size().unwrap(), 1024, "an image is left");
         spill.release(second);
         assert_eq!(spill.bytes(), 0);
+        spill.give_back().unwrap();
+        assert_eq!(spill.file.size().unwrap(), 0);
         assert_eq!(spill.keep(&image(4)).unwrap(), Some(SpillOffset(0)));
     }
 }
