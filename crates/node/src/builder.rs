@@ -5,6 +5,7 @@
 
 use crate::{Mode, Node, NodeError, NodeOptions, Profile};
 use sqlrep_core::NodeId;
+use sqlrep_sql::Value;
 use std::path::PathBuf;
 
 /// A node to be started. By default: alone, on loopback with free ports.
@@ -48,6 +49,31 @@ impl NodeBuilder {
     /// A read replica: it has no vote.
     pub fn non_voter(self) -> Self {
         self.with(|options| options.voter = false)
+    }
+
+    /// Adds a scalar function to SQL, on every connection of this node: `call` is given the arguments, as many as
+    /// `arguments` says (none: any number), from any thread. Its error, or a panic, is the error of the statement that called it; it
+    /// can't be interrupted. Page mode alone, where it may count, draw or ask a clock. Register the same ones on every node: a
+    /// leader without one answers `no such function`.
+    ///
+    /// ```
+    /// use sqlrep_node::{Mode, Node};
+    /// use sqlrep_sql::Value;
+    ///
+    /// let node = Node::builder("data")
+    ///     .mode(Mode::Page)
+    ///     .function("shout", Some(1), |arguments| match arguments {
+    ///         [Value::Text(text)] => Ok(Value::Text(text.to_uppercase())),
+    ///         _ => Err("shout takes a text".to_owned()),
+    ///     });
+    /// ```
+    pub fn function(
+        self,
+        name: impl Into<String>,
+        arguments: Option<u8>,
+        call: impl Fn(&[Value]) -> Result<Value, String> + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|options| options.functions.add(name, arguments, call))
     }
 
     /// Times that suit the machine.

@@ -76,6 +76,7 @@ fn opened(options: &NodeOptions) -> Result<Opened, NodeError> {
     let (disk, env) = surroundings(options)?;
     let lock = disk.lock()?;
     let identity = identity(options, &*disk, &env)?;
+    options.check_functions(identity.mode)?;
     if options.mode.is_none() && identity.mode == Mode::Statement {
         check_local_time()?;
     }
@@ -86,7 +87,7 @@ fn opened(options: &NodeOptions) -> Result<Opened, NodeError> {
     let store = store(options, &disk, &identity)?;
     let (log, failed) = log(options, &disk, &env, &identity)?;
     let replica = Replica::new(store.clone(), env.clone(), options.checkpoint);
-    let replica = Arc::new(replica);
+    let replica = Arc::new(replica.with_functions(options.functions.clone()));
     let machine = Machine::open(
         identity.mode,
         replica.clone(),

@@ -5,6 +5,7 @@ use sqlrep_core::{NodeId, Settings, Transport};
 use sqlrep_disk::Disk;
 use sqlrep_env::Env;
 use sqlrep_replica::CheckpointPolicy;
+use sqlrep_sql::Functions;
 use sqlrep_transport_tcp::Sockets;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -146,6 +147,9 @@ pub struct NodeOptions {
     pub log_segment_bytes: u64,
     /// When the state is written into the database file.
     pub checkpoint: CheckpointPolicy,
+    /// Functions of the program's own, on every connection of the node. Page mode alone: in statement mode every node would have
+    /// to compute the same, which can't be checked.
+    pub functions: Functions,
     /// How long a node tries to enter a cluster before it gives up. Default ten years: as long as it takes.
     pub enter_wait_max: Duration,
     /// Each sync of this machine's disk lasts at least this long: shows on a fast disk how a cluster behaves on a slow
@@ -185,6 +189,7 @@ impl NodeOptions {
             log_retention_max_bytes: settings.log_retention_max_bytes,
             log_segment_bytes: 64 << 20,
             checkpoint: CheckpointPolicy::default(),
+            functions: Functions::default(),
             enter_wait_max: Duration::from_secs(10 * 365 * 24 * 3600),
             sync_floor: None,
             surroundings: None,
@@ -204,8 +209,23 @@ impl NodeOptions {
         settings
     }
 
+    /// Whether what is registered suits the mode.
+    pub(crate) fn check_functions(&self, mode: Mode) -> Result<(), NodeError> {
+        match self.functions.first() {
+            Some(name) if mode == Mode::Statement => Err(NodeError::refused(format!(
+                "the function {name} can't be registered in statement mode: every node executes each write there and would \
+                 have to get the same from it, which sqlrep can't check; use page mode, where the leader alone executes"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// What can be told without looking at the machine.
     pub(crate) fn check(&self) -> Result<(), NodeError> {
+        let functions = self.functions.check();
+        functions.map_err(|failure| NodeError::refused(failure.to_string()))?;
+        self.mode
+            .map_or(Ok(()), |mode| self.check_functions(mode))?;
         let distinct: BTreeSet<&String> = self.join.iter().collect();
         if distinct.len() < self.join.len() {
             return Err(NodeError::refused(

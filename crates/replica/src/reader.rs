@@ -5,7 +5,7 @@
 
 use crate::ReplicaError;
 use sqlrep_env::Env;
-use sqlrep_sql::{ReadLimits, Reader, Reply, Request, SqlFailure, SqlSettings};
+use sqlrep_sql::{Functions, ReadLimits, Reader, Reply, Request, SqlFailure, SqlSettings};
 use sqlrep_store::Store;
 use sqlrep_vfs::rusqlite::InterruptHandle;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +15,7 @@ pub struct LocalReader {
     store: Arc<Store>,
     env: Env,
     settings: SqlSettings,
+    functions: Functions,
     open: Option<Open>,
     stop: Arc<Stop>,
 }
@@ -42,11 +43,17 @@ impl Stop {
 
 impl LocalReader {
     /// Its connection is opened by the first read.
-    pub(crate) fn new(store: &Arc<Store>, env: &Env, settings: &SqlSettings) -> Self {
+    pub(crate) fn new(
+        store: &Arc<Store>,
+        env: &Env,
+        settings: &SqlSettings,
+        functions: &Functions,
+    ) -> Self {
         Self {
             store: store.clone(),
             env: env.clone(),
             settings: settings.clone(),
+            functions: functions.clone(),
             open: None,
             stop: Arc::default(),
         }
@@ -101,6 +108,7 @@ impl LocalReader {
             Some(open) => open,
             None => {
                 let reader = Reader::open(&self.store, &self.env, &self.settings)?;
+                let reader = reader.with_functions(&self.functions)?;
                 *self.stop.handle() = Some(reader.interrupt_handle());
                 Open { generation, reader }
             }

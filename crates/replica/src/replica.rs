@@ -8,7 +8,7 @@ use crate::{
 use bytes::Bytes;
 use sqlrep_core::{CheckpointStep, EntryEnd, EntryId, LogIndex, Which};
 use sqlrep_env::{Env, LatencyCounts, Moment};
-use sqlrep_sql::SqlSettings;
+use sqlrep_sql::{Functions, SqlSettings};
 use sqlrep_store::{Checkpoint, Finish, PinKind, Progress, Side, Store, StoreError, Version};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -38,6 +38,7 @@ pub struct Replica {
     /// checkpoint (invariant 2).
     base: Mutex<Option<UnderWay>>,
     made: Made,
+    functions: Functions,
 }
 
 /// A checkpoint between two of its steps.
@@ -69,7 +70,20 @@ impl Replica {
             gathered: Mutex::new(gathered),
             base: Mutex::new(None),
             made: Made::default(),
+            functions: Functions::default(),
         }
+    }
+
+    /// The same whose connections, all of them, have functions of the program's own.
+    #[must_use]
+    pub fn with_functions(self, functions: Functions) -> Self {
+        Self { functions, ..self }
+    }
+
+    /// Functions of the program's own.
+    #[must_use]
+    pub fn functions(&self) -> &Functions {
+        &self.functions
     }
 
     /// The pages.
@@ -87,7 +101,7 @@ impl Replica {
     /// A reader of the newest entry end for the caller's own thread.
     #[must_use]
     pub fn reader(&self, settings: &SqlSettings) -> LocalReader {
-        LocalReader::new(&self.store, &self.env, settings)
+        LocalReader::new(&self.store, &self.env, settings, &self.functions)
     }
 
     /// Makes an entry's end the applied one.

@@ -18,6 +18,14 @@ pub enum SqlFailure {
         /// What it may be.
         reason: String,
     },
+    /// A function of the program's own can't be added.
+    #[error("the function {name:?} can't be registered: {reason}")]
+    Function {
+        /// Which.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// The connection couldn't be opened or prepared for a request.
     #[error("can't {operation}: {source}")]
     Connection {
@@ -59,7 +67,7 @@ impl SqlFailure {
     #[must_use]
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Setting { .. } => Retry::Useless,
+            Self::Setting { .. } | Self::Function { .. } => Retry::Useless,
             Self::Connection { source, .. } => source.retry(),
             Self::Store { source } => source.retry(),
             Self::Sqlite { .. } | Self::Commit { .. } | Self::Panicked { .. } => Retry::Safe,

@@ -65,7 +65,7 @@ pub(crate) struct Guard {
 }
 
 /// Names that belong to this server.
-const RESERVED: &str = "sqlrep_";
+pub(crate) const RESERVED: &str = "sqlrep_";
 
 const MODULES: [&str; 8] = [
     "fts5",
@@ -87,7 +87,7 @@ pub(crate) const VERSION_FUNCTIONS: [(&str, i32); 5] = [
     ("fts5_source_id", 0),
 ];
 
-const OUTSIDE_FUNCTIONS: [&str; 6] = [
+pub(crate) const OUTSIDE_FUNCTIONS: [&str; 6] = [
     "load_extension",
     "fts3_tokenizer",
     "readfile",

@@ -30,12 +30,15 @@
 //! Where only one node executes and its pages travel ([`Writer::lead`]), the last three but one may be run: version functions,
 //! lists of the build, any rowid and any names of columns.
 //!
+//! [`Functions`] of a program's own may be added there too.
+//!
 //! What SQL sees as time and as random, and how it counts, is set for each request ([`Scene`]).
 #![forbid(unsafe_code)]
 
 mod budget;
 mod drawn;
 mod error;
+mod functions;
 mod guard;
 mod pragma;
 mod reader;
@@ -51,6 +54,7 @@ mod writer;
 
 pub use budget::Stop;
 pub use error::SqlFailure;
+pub use functions::Functions;
 pub use reader::{Cancel, InterruptHandle, READ_BYTES_MAX, READ_ROWS_MAX, ReadLimits, Reader};
 pub use replay::{Digest, Replay, ReplayScene};
 pub use reply::{Outcome, Reply, Rows, SqlError, Written};

@@ -8,7 +8,9 @@ use crate::guard::Guard;
 use crate::pragma::Role;
 use crate::step::{self, Arguments, Full, Room, StepError};
 use crate::verdict::{self, Halt, refuse};
-use crate::{Outcome, Reply, Request, Shape, SqlFailure, SqlSettings, Statement, Written};
+use crate::{
+    Functions, Outcome, Reply, Request, Shape, SqlFailure, SqlSettings, Statement, Written,
+};
 use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::{Batch, ffi};
 use sqlrep_env::{Clock, Env, Moment};
@@ -150,6 +152,16 @@ impl Reader {
         pin: Arc<Pin>,
     ) -> Result<Self, SqlFailure> {
         Self::open_kind(store, env, settings, Kind::ReaderAt(pin))
+    }
+
+    /// The same with functions of the program's own.
+    ///
+    /// # Errors
+    ///
+    /// What SQLite said.
+    pub fn with_functions(self, functions: &Functions) -> Result<Self, SqlFailure> {
+        functions.install(self.connection.sqlite())?;
+        Ok(self)
     }
 
     fn open_kind(

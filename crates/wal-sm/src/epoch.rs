@@ -149,12 +149,12 @@ impl PageEpoch {
         let scene = self.scene();
         let writer = match &mut self.writer {
             Some(writer) => writer,
-            closed => closed.insert(Writer::lead(
-                self.lead.replica.store(),
-                self.lead.replica.env(),
-                &self.lead.settings,
-                self.stop.clone(),
-            )?),
+            closed => {
+                let replica = &self.lead.replica;
+                let (store, env) = (replica.store(), replica.env());
+                let writer = Writer::lead(store, env, &self.lead.settings, self.stop.clone())?;
+                closed.insert(writer.with_functions(replica.functions())?)
+            }
         };
         if self.gathered == 0 {
             writer.begin_entry();

@@ -128,7 +128,8 @@ async fn open<M: SqlMachine>(
         Mode::Statement => Draft::begin,
         Mode::Page => Draft::lead,
     };
-    let begin = move || draft(&store, &env, &settings, pin);
+    let functions = ground.replica.functions().clone();
+    let begin = move || draft(&store, &env, &settings, pin)?.with_functions(&functions);
     let begun = ground.on_worker(begin).await?;
     let draft = begun.map_err(|failure| ground.failed(&version, failure))?;
     Ok(Box::new(Open {

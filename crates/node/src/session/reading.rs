@@ -32,7 +32,9 @@ impl<M: SqlMachine> Reading<M> {
         let version = ground.pin(options).await?;
         let (store, env) = (ground.replica.store().clone(), ground.env.clone());
         let (settings, pin) = (ground.settings.sql.clone(), version.pin.clone());
-        let open = move || Reader::open_at(&store, &env, &settings, pin);
+        let functions = ground.replica.functions().clone();
+        let open =
+            move || Reader::open_at(&store, &env, &settings, pin)?.with_functions(&functions);
         let opened = ground.on_worker(open).await?;
         let reader = opened.map_err(|failure| ground.failed(&version, failure))?;
         Ok(Self {

@@ -16,7 +16,9 @@ use crate::budget::Stop;
 use crate::pragma::Role;
 use crate::replay::{Digest, Replay};
 use crate::verdict::{Halt, refuse};
-use crate::{Outcome, Reply, Request, Shape, SqlError, SqlFailure, SqlSettings, Statement};
+use crate::{
+    Functions, Outcome, Reply, Request, Shape, SqlError, SqlFailure, SqlSettings, Statement,
+};
 use rusqlite::{InterruptHandle, ffi};
 use sqlrep_env::{Env, UnixMillis};
 use sqlrep_store::{Pin, Store};
@@ -72,6 +74,16 @@ impl Draft {
         pin: Arc<Pin>,
     ) -> Result<Self, SqlFailure> {
         Self::of(store, env, settings, (Kind::Private(pin), Role::Leader))
+    }
+
+    /// The same with functions of the program's own.
+    ///
+    /// # Errors
+    ///
+    /// What SQLite said.
+    pub fn with_functions(self, functions: &Functions) -> Result<Self, SqlFailure> {
+        functions.install(self.writer.connection.sqlite())?;
+        Ok(self)
     }
 
     fn of(

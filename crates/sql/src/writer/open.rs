@@ -5,7 +5,7 @@ use crate::budget::{Budget, Stop};
 use crate::guard::{Guard, VERSION_FUNCTIONS, version_function};
 use crate::pragma::Role;
 use crate::step::Room;
-use crate::{SqlFailure, SqlSettings, verdict};
+use crate::{Functions, SqlFailure, SqlSettings, verdict};
 use rusqlite::functions::FunctionFlags;
 use rusqlite::hooks::Action;
 use sqlrep_env::Env;
@@ -37,6 +37,16 @@ impl Writer {
         stop: Stop,
     ) -> Result<Self, SqlFailure> {
         Self::of(store, env, settings, Role::Leader, stop)
+    }
+
+    /// The same with functions of the program's own.
+    ///
+    /// # Errors
+    ///
+    /// What SQLite said.
+    pub fn with_functions(self, functions: &Functions) -> Result<Self, SqlFailure> {
+        functions.install(self.connection.sqlite())?;
+        Ok(self)
     }
 
     fn of(
