@@ -13,6 +13,10 @@
 //! the entries since the newest anchor, and an anchor never lies behind a first part (safety rules 22 and 26). 2. Versions above the
 //! committed one belong to the set that is staged or prepared, or to the epoch that lives. 3. What `prepare` decides counts
 //! from `finish` on: the same entry may be prepared again.
+//!
+//! A set that is refused is as a rule one behind a hole in its leader's pipeline, on every node alike. A node whose tail isn't that of
+//! the others refuses what they accept, and goes on at every index with a database that stands still; [`State::refused`] finds
+//! that out (safety rule 31).
 
 use crate::body::Body;
 use crate::error::malformed;
@@ -26,6 +30,9 @@ use sqlrep_store::{Change, PageCount, Store, Version};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// So many sets of one epoch are never behind a hole: it ends the epoch, and only the few are in the log that were in flight then.
+const REFUSED_MAX: u32 = 32;
 
 /// A set that the live epoch sealed, from its seal until it is finished.
 pub(crate) struct SealedSet {
@@ -59,8 +66,11 @@ enum Pages {
 
 /// What an entry does at its end.
 enum Verdict {
-    /// Refused: it changes nothing, but a set that was staged is gone.
-    Nothing,
+    /// It changes nothing, but a set that was staged is gone.
+    Refused {
+        head: Head,
+        part: Part,
+    },
     Part(Staged),
     Set {
         version: Version,
@@ -85,7 +95,7 @@ impl Prepared {
     /// Whether it put pages into the store.
     fn copied(&self) -> bool {
         match &self.verdict {
-            Verdict::Nothing => false,
+            Verdict::Refused { .. } => false,
             Verdict::Part(staged) => matches!(staged.pages, Pages::Copied { .. }),
             Verdict::Set { own, .. } => !own,
         }
@@ -101,6 +111,8 @@ pub(crate) struct State {
     speculation: Option<VecDeque<SealedSet>>,
     staged: Option<Staged>,
     prepared: Option<Prepared>,
+    /// The epoch whose sets were refused last, by its term and number, and how many of them in a row.
+    refused: Option<((Term, u64), u32)>,
     /// Checksums that differed.
     mismatches: u64,
     /// The newest of them, until it is asked for.
@@ -116,6 +128,7 @@ impl State {
             speculation: None,
             staged: None,
             prepared: None,
+            refused: None,
             mismatches: 0,
             mismatch: None,
         }
@@ -160,7 +173,7 @@ impl State {
             (Some(prepared), _) => match &prepared.verdict {
                 Verdict::Set { version, .. } => *version,
                 Verdict::Part(staged) => version_of(staged),
-                Verdict::Nothing => committed,
+                Verdict::Refused { .. } => committed,
             },
             (None, Some(staged)) => version_of(staged),
             (None, None) => committed,
@@ -202,7 +215,7 @@ impl State {
                 self.first(&body, head, part)?
             }
             None => {
-                self.prepared = Some(self.nothing(began));
+                self.prepared = Some(self.nothing(head, part, began));
                 return Ok(Applied::Refused);
             }
         };
@@ -333,9 +346,9 @@ impl State {
         Ok((version, differs))
     }
 
-    fn nothing(&self, began: Moment) -> Prepared {
+    fn nothing(&self, head: Head, part: Part, began: Moment) -> Prepared {
         Prepared {
-            verdict: Verdict::Nothing,
+            verdict: Verdict::Refused { head, part },
             side: self.side,
             took: self.replica.env().clock.now().since(began),
         }
@@ -345,7 +358,8 @@ impl State {
     /// another one than that of the parts that came: the rest of them will be refused.
     pub(crate) fn finish(&mut self, end: EntryEnd) -> Result<(), PageModeError> {
         let term = end.id.map(|id| id.term);
-        let (index, before) = (end.id.map(|id| id.index), self.replica.applied().id);
+        let before = self.replica.applied().id.map(|id| id.index);
+        let around = (before, end.id.map(|id| id.index));
         let over = |staged: &Staged| term.is_some_and(|term| staged.head.tail.term < term);
         let (version, side, stays, took) = match &self.prepared {
             None => {
@@ -353,7 +367,7 @@ impl State {
                 (None, self.side, stays, Duration::ZERO)
             }
             Some(done) => match &done.verdict {
-                Verdict::Nothing => (None, done.side, false, done.took),
+                Verdict::Refused { .. } => (None, done.side, false, done.took),
                 Verdict::Part(_) => (None, done.side, true, done.took),
                 Verdict::Set { version, .. } => (Some(*version), done.side, false, done.took),
             },
@@ -371,26 +385,66 @@ impl State {
         self.side = side;
         match self.prepared.take().map(|done| done.verdict) {
             None => {}
-            Some(Verdict::Nothing) => self.staged = None,
+            Some(Verdict::Refused { head, part }) => {
+                self.staged = None;
+                if term == Some(head.tail.term) {
+                    self.refused(&head, part, around);
+                }
+            }
             Some(Verdict::Part(staged)) => self.staged = Some(staged),
             Some(Verdict::Set { own, differs, .. }) => {
-                self.staged = None;
-                self.ended(own, differs, (before.map(|id| id.index), index));
+                (self.staged, self.refused) = (None, None);
+                self.ended(own);
+                self.differs(differs, around);
             }
         }
         Ok(())
     }
 
     /// A set is complete.
-    fn ended(
-        &mut self,
-        own: bool,
-        differs: Option<PageModeError>,
-        (before, after): (Option<LogIndex>, Option<LogIndex>),
-    ) {
+    fn ended(&mut self, own: bool) {
         if let (true, Some(sets)) = (own, &mut self.speculation) {
             sets.pop_front();
         }
+    }
+
+    /// A set was refused that was made in the term of its entry. An epoch begins behind everything that was accepted before, so its
+    /// first set follows the tail of all nodes; and behind a hole come few. Where it is otherwise tails differ, and with the
+    /// sets that count databases do.
+    fn refused(&mut self, head: &Head, part: Part, around: (Option<LogIndex>, Option<LogIndex>)) {
+        let Tail {
+            term,
+            epoch,
+            sequence,
+            ..
+        } = head.tail;
+        let whole = u32::from(part.number == part.of);
+        let former = self.refused.filter(|(of, _)| *of == (term, epoch));
+        let count = former.map_or(0, |(_, count)| count) + whole;
+        self.refused = Some(((term, epoch), count.min(REFUSED_MAX)));
+        let first = sequence == 1 && part.number == 1;
+        if !first && count < REFUSED_MAX {
+            return;
+        }
+        let ours = self.store().committed().checksum;
+        let differs = if ours != head.base {
+            let recorded = head.base;
+            PageModeError::Base { ours, recorded }
+        } else if ours != head.post && part.of == 1 {
+            let recorded = head.post;
+            PageModeError::Post { ours, recorded }
+        } else {
+            return;
+        };
+        self.differs(Some(differs), around);
+    }
+
+    /// Tells of a database that isn't the leader's, before an entry or behind it.
+    fn differs(
+        &mut self,
+        differs: Option<PageModeError>,
+        (before, after): (Option<LogIndex>, Option<LogIndex>),
+    ) {
         let told = match differs {
             Some(PageModeError::Base { ours, recorded }) => before.map(|at| (at, ours, recorded)),
             Some(PageModeError::Post { ours, recorded }) => after.map(|at| (at, ours, recorded)),
@@ -412,7 +466,7 @@ impl State {
         let side = Side::decode(sink.mode_side())?;
         // The versions of a set under way go with the database that they stand in.
         self.replica.install(sink)?;
-        (self.prepared, self.staged) = (None, None);
+        (self.prepared, self.staged, self.refused) = (None, None, None);
         self.side = side;
         Ok(())
     }

@@ -1,7 +1,11 @@
 //! Speculation, abort, fencing and split sets, step by step.
 
 use super::bed::{Bed, Entry, Payload, change, id, parts, seal};
-use sqlrep_core::{Applied, EntryEnd, Epoch, EpochEnd, LogIndex, StateMachine, Step, WriteError};
+use crate::side::Side;
+use sqlrep_core::{
+    Applied, EntryEnd, Epoch, EpochEnd, LogIndex, Mismatch, StateMachine, Step, WriteError,
+};
+use sqlrep_disk::Loss;
 use sqlrep_replica::Finished;
 use sqlrep_sql::{Outcome, Request, Value};
 use sqlrep_store::{Change, PageNumber};
@@ -337,6 +341,76 @@ fn a_database_that_differs_is_a_mismatch_and_no_refusal() {
     assert_eq!(leader.machine.mismatch(), None);
     assert_eq!(follower.machine.checksum_mismatches(), 1);
     assert_ne!(recorded.0, leader.checksum());
+}
+
+/// A pair whose follower has the leader's pages, and names another set as the last that counted.
+fn pair_of_two_tails() -> (Bed, Bed, crate::PageEpoch) {
+    let (leader, follower, epoch) = pair();
+    leader.apply(&(id(1, 3), Payload::Blank));
+    let replica = follower.machine.replica();
+    let mut side = Side::decode(&replica.mode_side()).unwrap();
+    side.tail.as_mut().unwrap().epoch += 7;
+    let altered = Finished {
+        version: None,
+        end: EntryEnd {
+            id: Some(id(1, 3)),
+            ..EntryEnd::default()
+        },
+        mode: side.encode(),
+        anchor: true,
+        took: Duration::ZERO,
+    };
+    replica.finish(altered).unwrap();
+    follower.checkpoint();
+    let follower = follower.crashed(Loss::Everything);
+    assert_eq!(leader.checksum(), follower.checksum());
+    (leader, follower, epoch)
+}
+
+/// Rule 31: a node that refuses what the others accept stands still at every index: it says so with the first set of an epoch,
+/// which no hole can be before.
+#[test]
+fn a_tail_that_differs_is_a_mismatch_with_the_first_set_of_an_epoch() {
+    let (leader, follower, epoch) = pair_of_two_tails();
+    drop(epoch);
+    let (mut epoch, _) = leader.lead(1, 2);
+    change(&mut epoch, "INSERT INTO t VALUES (1, 1)");
+    let set = (id(1, 4), seal(&mut epoch));
+    assert!(matches!(leader.apply(&set), Some(Applied::Accepted)));
+    assert!(matches!(follower.apply(&set), Some(Applied::Refused)));
+    let told = follower.machine.mismatch().expect("it stands still");
+    let (ours, recorded) = (follower.checksum(), leader.checksum());
+    let index = LogIndex(4);
+    assert_eq!(
+        told,
+        Mismatch {
+            index,
+            ours,
+            recorded
+        }
+    );
+    assert_eq!(leader.machine.mismatch(), None);
+}
+
+/// Rule 31: and where the epoch goes on, when more is refused than was ever in flight.
+#[test]
+fn a_tail_that_differs_is_a_mismatch_before_long() {
+    let (leader, follower, mut epoch) = pair_of_two_tails();
+    let mut told = None;
+    for index in 4..100 {
+        change(&mut epoch, "INSERT INTO t (x) VALUES (1)");
+        let set = (id(1, index), seal(&mut epoch));
+        assert!(matches!(leader.apply(&set), Some(Applied::Accepted)));
+        assert!(matches!(follower.apply(&set), Some(Applied::Refused)));
+        told = follower.machine.mismatch();
+        if told.is_some() {
+            break;
+        }
+    }
+    let told = told.expect("it stands still");
+    assert_eq!(told.ours, follower.checksum());
+    assert!((20..50).contains(&told.index.0), "{told:?}");
+    assert_eq!(leader.machine.mismatch(), None);
 }
 
 /// Rule 38: what HTTP replies repeat is replicated, also where no page changed.
