@@ -7,6 +7,28 @@ use sqlrep_core::ReadLevel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+/// How a transfer is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// In one request.
+    Request,
+    /// In a session that reads both balances and writes what follows from them.
+    Session(Ending),
+}
+
+/// What becomes of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It is committed.
+    Commit,
+    /// Another client goes on with it, through its own node, and commits.
+    Lend,
+    /// It is rolled back.
+    RollBack,
+    /// Nobody cares any more.
+    Abandon,
+}
+
 /// What a client asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Ask {
@@ -28,9 +50,14 @@ pub(crate) enum Ask {
         from: u64,
         to: u64,
         amount: i64,
+        way: Way,
     },
     /// Read the balances, and the numbers of the transfers done.
     Bank { level: ReadLevel },
+    /// Add one to the counter, in a session that reads it and writes what follows; tells what it holds then.
+    Count { ending: Ending },
+    /// Read the counter, strictly, in a session that only reads.
+    Counter,
 }
 
 /// What it was told.
@@ -38,7 +65,7 @@ pub(crate) enum Ask {
 pub(crate) enum Told {
     /// Done.
     Done,
-    /// Done; the register holds this.
+    /// Done; the register or the counter holds this.
     Value(u64),
     /// The ids, sorted.
     Ids(Vec<u64>),

@@ -27,7 +27,8 @@
 //! # What is checked
 //!
 //! Registers are linearizable; acknowledged writes are never lost, refused ones never seen, unknown ones done at most
-//! once; a bank's every read shows exactly the transfers it lists; no term has two leaders; replicas have one checksum at
+//! once; a bank's every read shows exactly the transfers it lists, those of sessions too; a counter that sessions read and
+//! write back has each value once; no term has two leaders; replicas have one checksum at
 //! one index, and equal files at one position; after healing every node serves writes and strict reads within a bound of
 //! simulated time; every call is answered within its limit; a node ends by itself only if its disk failed; the files it
 //! leaves are sound for the store and for plain SQLite.
@@ -52,3 +53,6 @@ pub use life::{Report, run};
 
 /// Kinds of faults, by the names under which [`Report::counts`] has them.
 pub const FAULTS: &[&str] = &faults::KINDS;
+
+/// How interactive transactions end, by the names under which [`Report::counts`] has them.
+pub const SESSIONS: &[&str] = &client::HOW_SESSIONS_END;

@@ -2,14 +2,14 @@
 
 use crate::seeds;
 use sqlrep_env::{Clock, SystemClock};
-use sqlrep_sim::FAULTS;
+use sqlrep_sim::{FAULTS, SESSIONS};
 use std::collections::BTreeMap;
 use std::io;
 use std::process::{Command, ExitCode, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
 
-/// So many seeds have to show every kind of fault.
-const EVERY_FAULT: u64 = 50;
+/// So many seeds have to show every kind of fault, and every end of a session.
+const EVERY_KIND: u64 = 50;
 
 fn child(seed: u64, trace: bool) -> io::Result<Output> {
     let mut command = Command::new(std::env::current_exe()?);
@@ -89,12 +89,12 @@ fn finished(seed: u64, output: io::Result<Output>, sum: &Mutex<Sum>) {
 }
 
 fn judge(count: u64, sum: &Sum) -> ExitCode {
-    let missing: Vec<&&str> = FAULTS
-        .iter()
+    let kinds = FAULTS.iter().chain(SESSIONS);
+    let missing: Vec<&&str> = kinds
         .filter(|kind| !sum.counts.contains_key(**kind))
         .collect();
-    if count >= EVERY_FAULT && !missing.is_empty() {
-        eprintln!("these faults never struck: {missing:?}");
+    if count >= EVERY_KIND && !missing.is_empty() {
+        eprintln!("these never happened: {missing:?}");
         return ExitCode::FAILURE;
     }
     if sum.failed.is_empty() {

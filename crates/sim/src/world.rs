@@ -1,7 +1,8 @@
 //! What all parts of one simulation share: seed, history, trace, problems, and how far the story is.
 
+use crate::client::Lent;
 use crate::history::History;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,6 +31,8 @@ struct State {
     leaders: BTreeMap<u64, u64>,
     /// Checksum of the database, by applied index, and who said so first.
     checksums: BTreeMap<u64, (u64, u64)>,
+    /// Sessions that wait for a client to go on with them.
+    lent: VecDeque<Lent>,
 }
 
 /// One simulation. Clones share it.
@@ -55,6 +58,7 @@ impl World {
                 formed: false,
                 leaders: BTreeMap::new(),
                 checksums: BTreeMap::new(),
+                lent: VecDeque::new(),
             })),
             values: Arc::default(),
         }
@@ -95,6 +99,16 @@ impl World {
     /// A number that no other call gets.
     pub(crate) fn unique(&self) -> u64 {
         self.values.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Leaves a session to whoever comes first.
+    pub(crate) fn lend(&self, session: Lent) {
+        self.state().lent.push_back(session);
+    }
+
+    /// A session that another client left.
+    pub(crate) fn borrow(&self) -> Option<Lent> {
+        self.state().lent.pop_front()
     }
 
     /// Adds a line to the trace.

@@ -22,6 +22,7 @@ pub(crate) fn check(world: &World, calls: &[Call]) {
             from,
             to,
             amount,
+            way: _,
         } = call.ask
         {
             let transfer = Transfer {

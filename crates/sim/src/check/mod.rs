@@ -1,9 +1,10 @@
 //! What has to be true at the end, whatever happened before.
 //!
-//! Registers are checked for linearizability ([`registers`]), ids and the bank for what was lost or invented, and the files
-//! that the nodes left by opening them ([`files`]).
+//! Registers are checked for linearizability ([`registers`]), ids, the bank and the counter for what was lost or invented, and
+//! the files that the nodes left by opening them ([`files`]).
 
 mod bank;
+mod counter;
 mod files;
 mod ids;
 mod registers;
@@ -24,5 +25,6 @@ pub(crate) fn all(world: &World, machines: &[Machine]) {
     registers::check(world, &calls);
     ids::check(world, &calls);
     bank::check(world, &calls);
+    counter::check(world, &calls);
     files::check(world, machines);
 }

@@ -1,10 +1,12 @@
-//! Clients beside a node: registers, ids and a bank, all from the seed, every call in the history.
+//! Clients beside a node: registers, ids, a bank and a counter, all from the seed, every call in the history.
 //!
 //! Each value, id and transfer is used once in a simulation, so that whoever reads one knows which call it is from.
 //! A client dies with its node; what it waited for then stays open in the history.
 
+mod session;
+
 use crate::draw::Draw;
-use crate::history::{Ask, Told};
+use crate::history::{Ask, Ending, Told, Way};
 use crate::machine::{Machine, name};
 use crate::world::{Act, World};
 use sqlrep_core::{IdempotencyKey, ReadBound, ReadError, ReadLevel, Retry, WriteError};
@@ -13,6 +15,8 @@ use sqlrep_service::{Database, QueryOptions, WriteOptions};
 use sqlrep_sql::{Outcome, Reply, Request, Shape, Statement, Value};
 use std::sync::Arc;
 use std::time::Duration;
+
+pub(crate) use session::{HOW_SESSIONS_END, Lent};
 
 /// Registers, numbered from 0.
 pub(crate) const REGISTERS: u64 = 3;
@@ -69,13 +73,27 @@ impl Client {
             if self.first && self.world.act() == Act::Healed && !self.machine.served() {
                 self.serve().await;
             }
-            let ask = self.next();
-            self.call(ask).await;
+            self.work().await;
             tokio::time::sleep(self.draw.millis(0, 40)).await;
         }
         if self.first {
             self.read_all().await;
             self.machine.set_read();
+        }
+    }
+
+    /// One call, or the rest of a session that another client left.
+    async fn work(&mut self) {
+        if let Some(lent) = self.world.borrow() {
+            return self.take_over(lent).await;
+        }
+        match self.next() {
+            ask @ (Ask::Count { ending }
+            | Ask::Transfer {
+                way: Way::Session(ending),
+                ..
+            }) => self.session(ask, ending).await,
+            ask => drop(self.call(ask).await),
         }
     }
 
@@ -92,6 +110,8 @@ impl Client {
              >= 0))"
                 .to_owned(),
             "CREATE TABLE IF NOT EXISTS transfers (number INT)".to_owned(),
+            "CREATE TABLE IF NOT EXISTS counter (id INTEGER PRIMARY KEY, v INT)".to_owned(),
+            "INSERT OR IGNORE INTO counter VALUES (1, 0)".to_owned(),
         ];
         for register in 0..REGISTERS {
             sql.push(format!(
@@ -120,7 +140,7 @@ impl Client {
         ]);
         let register = draw.below(REGISTERS);
         let ids = || (0..=draw.below(3)).map(|_| self.world.unique()).collect();
-        match draw.below(100) {
+        match draw.below(120) {
             0..15 => Ask::Write {
                 register,
                 value: self.world.unique(),
@@ -134,29 +154,56 @@ impl Client {
             50..65 => Ask::Insert { ids: ids() },
             65..70 => Ask::InsertRefused { ids: ids() },
             70..75 => Ask::Ids { level },
-            75..90 => self.transfer(),
-            _ => Ask::Bank { level },
+            75..90 => self.transfer(Way::Request),
+            90..100 => Ask::Bank { level },
+            100..109 => self.transfer(Way::Session(self.ending())),
+            109..117 => Ask::Count {
+                ending: self.ending(),
+            },
+            _ => Ask::Counter,
         }
     }
 
-    fn transfer(&self) -> Ask {
+    fn ending(&self) -> Ending {
+        *self.draw.pick(&[
+            Ending::Commit,
+            Ending::Commit,
+            Ending::Commit,
+            Ending::Lend,
+            Ending::RollBack,
+            Ending::Abandon,
+        ])
+    }
+
+    fn transfer(&self, way: Way) -> Ask {
         let from = self.draw.below(ACCOUNTS);
         Ask::Transfer {
             number: self.world.unique(),
             from,
             to: (from + 1 + self.draw.below(ACCOUNTS - 1)) % ACCOUNTS,
             amount: i64::try_from(1 + self.draw.below(60)).expect("a small number"),
+            way,
         }
     }
 
-    async fn call(&mut self, ask: Ask) -> Told {
-        let begun = self.world.now();
-        let number = self.world.history.begin(&self.name, ask.clone(), begun);
-        let told = self.asked(&ask).await;
-        let ended = self.world.now();
-        self.world.history.end(number, ended, told.clone());
+    /// Notes that a call begins; answers its number.
+    fn begins(&self, ask: &Ask) -> usize {
+        let now = self.world.now();
+        self.world.history.begin(&self.name, ask.clone(), now)
+    }
+
+    /// Notes how it ended.
+    fn ends(&self, number: usize, ask: &Ask, told: &Told) {
+        let now = self.world.now();
+        self.world.history.end(number, now, told.clone());
         self.world
             .note(format_args!("{} {ask:?} {told:?}", self.name));
+    }
+
+    async fn call(&mut self, ask: Ask) -> Told {
+        let number = self.begins(&ask);
+        let told = self.asked(&ask).await;
+        self.ends(number, &ask, &told);
         if let (Ask::Compare { register, .. } | Ask::Read { register, .. }, Told::Value(value)) =
             (&ask, &told)
         {
@@ -204,6 +251,7 @@ impl Client {
                 from,
                 to,
                 amount,
+                way: _,
             } => {
                 let sql = [
                     format!("UPDATE accounts SET balance = balance - {amount} WHERE id = {from}"),
@@ -222,6 +270,8 @@ impl Client {
                 self.read(&sql, *level, |reply| bank(&reply.outcomes[0]))
                     .await
             }
+            Ask::Counter => self.counter().await,
+            Ask::Count { .. } => unreachable!("it takes a session"),
         }
     }
 
@@ -359,7 +409,7 @@ impl Client {
     /// Strict reads of everything, each tried until it is answered.
     async fn read_all(&mut self) {
         let level = ReadLevel::Linearizable;
-        let mut asks: Vec<Ask> = vec![Ask::Ids { level }, Ask::Bank { level }];
+        let mut asks: Vec<Ask> = vec![Ask::Ids { level }, Ask::Bank { level }, Ask::Counter];
         asks.extend((0..REGISTERS).map(|register| Ask::Read { register, level }));
         for ask in asks {
             while matches!(self.call(ask.clone()).await, Told::Refused(_)) {
