@@ -1,9 +1,9 @@
-//! sqlrep's own checks, run by `cargo xtask tidy`, `cargo xtask clients` and by CI, and the simulation's start.
+//! sqlrep's own checks, run by `cargo xtask tidy`, `cargo xtask clients` and by CI, the start of simulations, and planted bugs.
 //!
 //! What the compiler and clippy can't see: which crate may use which, what no public signature names, where unsafe code may stand, that every
 //! module opens with its story, that every safety rule has its test, that documents name what exists, and
 //! which licences we ship. It reads files and `cargo metadata`; it changes
-//! nothing. `clients` runs what others wrote for rqlite.
+//! nothing. `clients` runs what others wrote for rqlite; `planted` plants bugs into a copy and looks whether they are caught.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::print_stdout,
@@ -15,6 +15,7 @@ mod clients;
 mod docs;
 mod layers;
 mod licences;
+mod planted;
 mod rules;
 mod signatures;
 mod sim;
@@ -25,6 +26,7 @@ use std::process::ExitCode;
 use tree::Tree;
 
 const USAGE: &str = "usage: cargo xtask clients | tidy | rules
+       cargo xtask planted [WORD]
        cargo xtask sim --seeds N [--first S] | --seed S [--trace | --twice]
        cargo xtask differential --seeds N [--first S] | --seed S";
 
@@ -35,6 +37,8 @@ fn main() -> ExitCode {
         ["tidy"] => tidy(),
         ["clients"] => clients::run(&Tree::read()),
         ["rules"] => rules::print(&Tree::read()),
+        ["planted"] => planted::run(&Tree::read(), ""),
+        ["planted", word] => planted::run(&Tree::read(), word),
         ["sim", ref words @ ..] => sim::run(words),
         ["differential", ..] => sim::run(&words),
         _ => {
@@ -47,12 +51,13 @@ fn main() -> ExitCode {
 /// Runs every check and prints what each found.
 fn tidy() -> ExitCode {
     let tree = Tree::read();
-    let checks: [(&str, Vec<String>); 6] = [
+    let checks: [(&str, Vec<String>); 7] = [
         ("layers", layers::check(&tree)),
         ("signatures", signatures::check(&tree)),
         ("source", source::check(&tree)),
         ("rules", rules::check(&tree)),
         ("docs", docs::check(&tree)),
+        ("planted", planted::check(&tree)),
         ("licences", licences::check(&tree)),
     ];
     let mut found = 0;

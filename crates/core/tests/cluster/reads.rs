@@ -387,6 +387,29 @@ async fn an_old_leader_gives_no_reply_of_its_writer() {
     }
 }
 
+/// Rule 25: what was computed on an entry in flight leaves behind that entry, however soon the leader is confirmed.
+#[tokio::test(start_paused = true)]
+async fn what_stands_on_an_entry_in_flight_waits_for_it() {
+    let cluster = Cluster::form(3, Style::Ahead).await;
+    let leader = cluster.leader().await;
+    cluster.agreed(0).await;
+    leader.machine.lines_max.store(0, Ordering::Release);
+    let follower = cluster.nodes.iter().find(|node| node.id != leader.id);
+    let follower = follower.unwrap();
+    let shown = async {
+        until("another node has it", || follower.machine.lines() == ["a"]).await;
+        let mut show = std::pin::pin!(leader.show());
+        let early = tokio::time::timeout(SECOND, &mut show).await;
+        assert!(early.is_err(), "{early:?}");
+        leader.machine.lines_max.store(u64::MAX, Ordering::Release);
+        show.await
+    };
+    let (pushed, shown) = tokio::join!(leader.push("a"), shown);
+    let (pushed, shown) = (pushed.unwrap(), shown.unwrap());
+    assert_eq!((pushed.reply.as_str(), shown.reply.as_str()), ("1", "a"));
+    assert!(shown.at >= pushed.at);
+}
+
 /// A leader that is cut off stays leader by its own knowledge: what it shows grows old, and freshness says so.
 #[tokio::test(start_paused = true)]
 async fn freshness_counts_on_a_leader_too() {

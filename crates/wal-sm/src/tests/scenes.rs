@@ -7,7 +7,7 @@ use sqlrep_core::{
 };
 use sqlrep_disk::Loss;
 use sqlrep_replica::Finished;
-use sqlrep_sql::{Outcome, Request, Value};
+use sqlrep_sql::{Outcome, Request, Statement, Value};
 use sqlrep_store::{Change, PageNumber};
 use std::time::Duration;
 
@@ -341,6 +341,36 @@ fn a_database_that_differs_is_a_mismatch_and_no_refusal() {
     assert_eq!(leader.machine.mismatch(), None);
     assert_eq!(follower.machine.checksum_mismatches(), 1);
     assert_ne!(recorded.0, leader.checksum());
+}
+
+/// Pages that go to the freelist in the transaction that added them are never written by SQLite, and are pages all the same.
+#[test]
+fn pages_that_were_never_written_are_in_the_set() {
+    let (leader, follower, mut epoch) = pair();
+    change(&mut epoch, "CREATE TABLE u (x)");
+    let statements = [
+        "INSERT INTO t VALUES (1, zeroblob(100000))",
+        "INSERT INTO u VALUES (zeroblob(9000))",
+        "DELETE FROM t",
+    ];
+    let request = Request {
+        statements: statements.map(Statement::text).into(),
+        transaction: true,
+        ..Request::default()
+    };
+    let step = epoch.run(request);
+    assert!(matches!(step, Step::Executed { .. }), "{step:?}");
+    for (index, body) in (3..).zip(epoch.seal()) {
+        let entry = (id(1, index), Payload::Set(body));
+        leader.apply(&entry);
+        follower.apply(&entry);
+    }
+    let pages = leader.pages();
+    let zeros = pages
+        .iter()
+        .filter(|page| page.iter().all(|byte| *byte == 0));
+    assert!(zeros.count() > 10, "no page grew unwritten");
+    equal(&leader, &follower);
 }
 
 /// A pair whose follower has the leader's pages, and names another set as the last that counted.
