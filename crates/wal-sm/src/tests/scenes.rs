@@ -360,7 +360,7 @@ fn pages_that_were_never_written_are_in_the_set() {
     };
     let step = epoch.run(request);
     assert!(matches!(step, Step::Executed { .. }), "{step:?}");
-    for (index, body) in (3..).zip(epoch.seal()) {
+    for (index, body) in (3..).zip(parts(&mut epoch)) {
         let entry = (id(1, index), Payload::Set(body));
         leader.apply(&entry);
         follower.apply(&entry);
