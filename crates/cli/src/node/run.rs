@@ -194,6 +194,7 @@ fn options(settings: &NodeSettings) -> NodeOptions {
     options.profile = match settings.profile {
         Profile::Standard => sqlrep_node::Profile::Standard,
         Profile::Fast => sqlrep_node::Profile::Fast,
+        Profile::Wide => sqlrep_node::Profile::Wide,
     };
     if let Some(bytes) = settings.version_bytes_max {
         options.version_bytes_max = bytes;

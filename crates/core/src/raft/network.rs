@@ -2,8 +2,9 @@
 //!
 //! Each client belongs to one peer and opens a link where it needs one. Small things (votes, heartbeats,
 //! leader transfer) share a link of the control lane that is kept, and is dropped with any failure or
-//! time-out, so that a late answer can't be taken for the next one. Append streams and snapshots have a link
-//! of their own each.
+//! time-out, so that a late answer can't be taken for the next one. A link that is still being opened then is
+//! not: at a long round trip that takes longer than a heartbeat may, and none would ever be open. Append
+//! streams and snapshots have a link of their own each.
 
 use super::snapshot::{self, Carrier};
 use super::stream::stream;
@@ -21,9 +22,11 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use openraft::type_config::TypeConfigExt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 pub(super) type Rpc<T> = Result<T, RPCError<TypeConfig>>;
 
@@ -46,6 +49,8 @@ impl<M: StateMachine> Network<M> {
             peer: peer.clone(),
             use_for,
             control: None,
+            opening: None,
+            late: 0,
         }
     }
 }
@@ -68,6 +73,24 @@ pub(crate) struct Client<M: StateMachine> {
     use_for: Use,
     /// Kept between calls.
     control: Option<Link>,
+    opening: Option<Opening>,
+    /// Calls in a row that weren't answered in time though the link was open.
+    late: u32,
+}
+
+/// So many late answers in a row are the network's or the peer's way, and told.
+const LATE_TOLD: u32 = 20;
+
+/// A link that is being opened, whoever waits for it.
+struct Opening {
+    since: Instant,
+    task: openraft::alias::JoinHandleOf<TypeConfig, Result<Link, TransportError>>,
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl<M: StateMachine> RaftNetworkFactory<TypeConfig> for Network<M> {
@@ -97,37 +120,81 @@ impl<M: StateMachine> Client<M> {
         &self.shared
     }
 
-    pub(super) async fn connect(&self, lane: Lane) -> Result<Link, TransportError> {
+    pub(super) fn connect(
+        &self,
+        lane: Lane,
+    ) -> impl Future<Output = Result<Link, TransportError>> + Send + use<M> {
         // Raft keeps its clients when only an address changes.
         let cluster = self.shared.cluster.borrow().clone();
         let known = cluster.members.get(&self.node);
-        let peer = known.map_or(&self.peer, |known| &known.peer);
-        self.transport.connect(Some(self.node), peer, lane).await
+        let peer = known.map_or(&self.peer, |known| &known.peer).clone();
+        let (transport, node) = (self.transport.clone(), self.node);
+        async move { transport.connect(Some(node), &peer, lane).await }
+    }
+
+    /// A link for an ask that has to be answered within `limit`. A heartbeat is given up, and its link kept for the next,
+    /// where opening has shown that an answer would be late: the link would be lost with it, each time anew.
+    async fn opened_for(&mut self, limit: Duration) -> Rpc<Link> {
+        let since = Instant::now();
+        let (link, opening) = self.opened().await?;
+        if self.use_for == Use::Heartbeats && since.elapsed() + opening > limit {
+            self.control = Some(link);
+            return Err(failed("its link was opened too late for this heartbeat"));
+        }
+        Ok(link)
+    }
+
+    /// An open link of the control lane, and how long that took at most; what a former call began to open is waited for, unless it takes so long that a new
+    /// attempt has better prospects.
+    async fn opened(&mut self) -> Rpc<(Link, Duration)> {
+        let patience = Duration::from_millis(self.shared.settings.election_timeout_min_ms);
+        let begun = self.opening.take();
+        let begun = begun.filter(|opening| opening.since.elapsed() < patience);
+        let opening = begun.unwrap_or_else(|| Opening {
+            since: Instant::now(),
+            task: TypeConfig::spawn(self.connect(Lane::Control)),
+        });
+        let opening = self.opening.insert(opening);
+        let opened = (&mut opening.task).await;
+        let took = opening.since.elapsed();
+        self.opening = None;
+        let opened = opened.map_err(|ended| failed(ended.to_string()))?;
+        Ok((opened.map_err(|error| unreachable(&error))?, took))
     }
 
     /// Asks on the control lane.
     async fn call(&mut self, ask: Ask, limit: Duration) -> Rpc<Answer> {
-        let kept = self.control.take();
-        match tokio::time::timeout(limit, self.exchange(kept, &ask)).await {
+        match tokio::time::timeout(limit, self.exchange(&ask, limit)).await {
             Ok(Ok((answer, link))) => {
                 self.control = Some(link);
+                self.late = 0;
                 Ok(answer)
             }
             Ok(Err(error)) => Err(error),
             Err(_elapsed) => {
+                self.note_late(limit);
                 let what = format!("node {} didn't answer within {limit:?}", self.node);
                 Err(failed(what))
             }
         }
     }
 
-    async fn exchange(&self, kept: Option<Link>, ask: &Ask) -> Rpc<(Answer, Link)> {
-        let mut link = match kept {
+    /// Tells the operator of a network whose round trip is too long for this node's times; what isn't open isn't late.
+    fn note_late(&mut self, limit: Duration) {
+        if self.use_for != Use::Heartbeats || self.opening.is_some() {
+            return;
+        }
+        self.late = self.late.saturating_add(1);
+        if self.late == LATE_TOLD {
+            let node = self.node;
+            tracing::warn!(%node, ?limit, "a node that is connected answers no heartbeat in time: it hangs, or the round trip to it is too long for this node's profile");
+        }
+    }
+
+    async fn exchange(&mut self, ask: &Ask, limit: Duration) -> Rpc<(Answer, Link)> {
+        let mut link = match self.control.take() {
             Some(link) => link,
-            None => {
-                let link = self.connect(Lane::Control).await;
-                link.map_err(|error| unreachable(&error))?
-            }
+            None => self.opened_for(limit).await?,
         };
         let sent = link.sender.send(codec::encode(ask)).await;
         sent.map_err(|error| unreachable(&error))?;

@@ -7,6 +7,7 @@
 mod bootstrap;
 mod checkpoint;
 mod client;
+mod far;
 mod forward;
 mod genesis;
 mod judge;
