@@ -1,9 +1,10 @@
 //! A cluster on loopback, and what has to hold of it after every story.
 
 use crate::process::{NodeProcess, free_addresses};
-use crate::waiting::until;
+use crate::waiting::{LIMIT, until, until_within};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// A cluster on loopback.
@@ -58,18 +59,27 @@ impl Cluster {
 
     /// Starts those that don't run, and waits until all serve.
     pub(crate) fn start_all(&mut self) {
+        self.start_all_within(LIMIT);
+    }
+
+    /// The same for nodes that need longer.
+    pub(crate) fn start_all_within(&mut self, limit: Duration) {
         let founding = self.founding();
         for node in &mut self.nodes {
             if !node.is_running() {
                 node.spawn(&founding);
             }
         }
-        self.ready();
+        self.ready_within(limit);
     }
 
     pub(crate) fn ready(&self) {
+        self.ready_within(LIMIT);
+    }
+
+    fn ready_within(&self, limit: Duration) {
         for node in &self.nodes {
-            until(&format!("node {} is ready", node.id), || {
+            until_within(limit, &format!("node {} is ready", node.id), || {
                 node.is_ready().then_some(())
             });
         }

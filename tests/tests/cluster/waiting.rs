@@ -16,13 +16,22 @@ fn now() -> Moment {
 }
 
 /// Looks at a condition until it gives a value, and panics with what it was about at the deadline.
-pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = now().after(LIMIT);
+pub(crate) fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    until_within(LIMIT, what, look)
+}
+
+/// The same for what takes its time on any machine.
+pub(crate) fn until_within<T>(
+    limit: Duration,
+    what: &str,
+    mut look: impl FnMut() -> Option<T>,
+) -> T {
+    let deadline = now().after(limit);
     loop {
         if let Some(value) = look() {
             return value;
         }
-        assert!(now() < deadline, "after {LIMIT:?} still not: {what}");
+        assert!(now() < deadline, "after {limit:?} still not: {what}");
         pause();
     }
 }
