@@ -1,7 +1,10 @@
 //! SQLite by itself, in memory: what the cluster's answers are compared with.
 
 use sqlrep_sql::Value;
+use sqlrep_vfs::rusqlite::hooks::Action;
 use sqlrep_vfs::rusqlite::{self, Connection};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What a statement gave.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,15 +15,26 @@ pub(crate) enum Answer {
     Error(String),
 }
 
-/// One database.
-pub(crate) struct Plain(Connection);
+/// One database, and whether a row of it ever had the largest rowid there is.
+pub(crate) struct Plain(Connection, Arc<AtomicBool>);
 
 impl Plain {
     pub(crate) fn open(foreign_keys: bool) -> rusqlite::Result<Self> {
-        let sqlite = Connection::open_in_memory()?;
+        let mut sqlite = Connection::open_in_memory()?;
         sqlite.pragma_update(None, "foreign_keys", foreign_keys)?;
         sqlite.execute_batch("CREATE TEMP TABLE scratch (x)")?;
-        Ok(Self(sqlite))
+        let largest = Arc::new(AtomicBool::new(false));
+        let seen = largest.clone();
+        let note = move |_: Action, _: &str, _: &str, rowid: i64| {
+            seen.fetch_or(rowid == i64::MAX, Ordering::Relaxed);
+        };
+        sqlite.update_hook(Some(note))?;
+        Ok(Self(sqlite, largest))
+    }
+
+    /// Whether a row had the largest rowid: behind it SQLite draws rowids at random.
+    pub(crate) fn may_draw_rowids(&self) -> bool {
+        self.1.load(Ordering::Relaxed)
     }
 
     /// A request: one transaction, ended by its first error, or one per statement.
