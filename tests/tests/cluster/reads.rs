@@ -5,6 +5,7 @@ use crate::waiting::until;
 use serde_json::json;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 #[test]
 fn every_level_works_on_every_node() {
@@ -62,6 +63,40 @@ fn a_lone_survivor_serves_level_none_and_refuses_the_rest() {
         status == 503 || !answer["error"].is_null(),
         "{status} {answer}"
     );
+}
+
+/// A query that only the leader may run takes its limits along: the leader ends it, and its reader is free again. Where the
+/// leader doesn't answer at all, the node that asked it does.
+#[test]
+fn a_forwarded_query_keeps_its_limits() {
+    let mut cluster = Cluster::start(3);
+    cluster.nodes[0].must("CREATE TABLE t (x)");
+    cluster.agree("SELECT count(*) FROM t");
+    let leader = cluster.leader();
+    let (leader, via) = (&cluster.nodes[leader], &cluster.nodes[(leader + 1) % 3]);
+    // Without limits of its own a query runs for a minute.
+    let soon = via.within(Duration::from_secs(30));
+    let ask = |sql| {
+        let path = "/db/query?level=weak&timeout=1s&db_timeout=1s";
+        soon.post(path, &json!([sql])).expect("answered in time")
+    };
+    let endless =
+        "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c";
+    let (status, answer) = ask(endless);
+    assert_eq!(status, 200);
+    let error = answer["results"][0]["error"].as_str();
+    assert_eq!(error, Some("query timeout"), "{answer}");
+    until("the leader's reader is free", || {
+        let (_, metrics) = leader.get("/metrics")?;
+        metrics.contains("sqlrep_readers_busy 0\n").then_some(())
+    });
+    leader.pause();
+    let (status, answer) = ask("SELECT 7 AS x");
+    // Another one may lead by now.
+    let told = status == 503 || answer["results"][0]["values"] == json!([[7]]);
+    assert!(told || !answer["error"].is_null(), "{status} {answer}");
+    leader.resume();
+    cluster.ready();
 }
 
 /// Asks for `x` at level weak and leaves the answer to be read later: the system takes the request in for a frozen process.
