@@ -4,7 +4,7 @@
 //! reused one by one: when the last image is gone the file begins anew, and a checkpoint gives its space back.
 
 use crate::{Image, PageNumber, PageSize, StoreError, page_hash};
-use sqlrep_disk::{Disk, DiskError, File, OpenMode, Operation};
+use sqlrep_disk::{Disk, DiskError, File, OpenMode};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Where an image lies in the spill file, in bytes.
@@ -111,15 +111,6 @@ impl Spill {
     pub(crate) fn bytes(&self) -> u64 {
         let state = self.state();
         if state.live == 0 { 0 } else { state.end }
-    }
-
-    /// The error of a caller that can't go on without room.
-    pub(crate) fn full(&self) -> StoreError {
-        DiskError::Full {
-            operation: Operation::Write,
-            path: self.path.clone(),
-        }
-        .into()
     }
 }
 
