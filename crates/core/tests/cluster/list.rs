@@ -7,7 +7,7 @@ use sqlrep_core::{
     KeyTable, LogIndex, MachineError, Mismatch, Retry, Sealed, SnapshotSink, SnapshotSource,
     StateMachine, Step, TableChunks, Which, WriteError,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
