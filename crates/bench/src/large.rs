@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Rows are random bytes, so that nothing gets smaller on its way; the UPDATE makes each row shorter, so that VACUUM has to move them.
-//! The nodes run with the limits of a default node but for those that such a transaction needs ([`flags`]). A peak is that of the
+//! The nodes run with the limits of a default node but for those that such a transaction needs (`flags`). A peak is that of the
 //! process since its start: a later statement's holds the earlier ones'.
 //!
 //! It doesn't do: rounds. Each statement runs once.
