@@ -30,6 +30,7 @@ pub mod conformance;
 mod entry;
 mod error;
 mod ids;
+mod interactive;
 mod key_table;
 mod log_store;
 mod member;
@@ -43,12 +44,13 @@ mod transport;
 pub use entry::{Entry, Payload, Vote};
 pub use error::MemberError;
 pub use ids::{ClusterId, DirectoryId, EntryId, LogIndex, NodeId, OutOfRange, Peer, Term};
+pub use interactive::{Closing, Interactive, Stepped};
 pub use key_table::{EncodeTable, KeyTable, TableChunks};
 pub use log_store::{Done, LogState, LogStore, StorageError};
 pub use member::{
-    AskError, BootstrapPlan, Cluster, ClusterMember, ComparedMember, Comparison, Counts, Entered,
-    Genesis, IdempotencyKey, KeyLimits, Member, MemberStatus, NoKey, NoPeerService, Parts,
-    PeerService, ReadPermit, Role, Route, Status, Written,
+    AskError, BootstrapPlan, Cluster, ClusterMember, Committing, ComparedMember, Comparison,
+    Counts, Entered, Genesis, IdempotencyKey, KeyLimits, Leadership, Member, MemberStatus, NoKey,
+    NoPeerService, Parts, PeerService, ReadPermit, Reserved, Role, Route, Status, Written,
 };
 pub use outcome::{ReadBound, ReadError, ReadLevel, WriteError};
 pub use settings::Settings;

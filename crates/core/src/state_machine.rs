@@ -7,7 +7,7 @@
 //!    └ statement: encodes                      page, own set: nothing   └ one entry end with its side state
 //! ```
 
-use crate::{EntryId, KeyTable, LogIndex, NodeId, Retry, Term, WriteError};
+use crate::{EntryId, Interactive, KeyTable, LogIndex, NodeId, Retry, Term, WriteError};
 use bytes::Bytes;
 use std::error::Error;
 use std::sync::Arc;
@@ -100,6 +100,13 @@ pub trait Epoch: Send {
 
     /// The next part of what was sealed last, asked for once the part before it was handed over. None: the epoch has ended.
     fn next_part(&mut self) -> Option<Sealed> {
+        None
+    }
+
+    /// Transactions that a client leads step by step; none where a mode needs no writer for them.
+    fn interactive(
+        &mut self,
+    ) -> Option<&mut dyn Interactive<Request = Self::Request, Reply = Self::Reply>> {
         None
     }
 

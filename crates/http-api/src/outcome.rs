@@ -176,7 +176,9 @@ fn of_session(error: &SessionError) -> StatusCode {
     match error {
         SessionError::NotFound => StatusCode::NOT_FOUND,
         SessionError::Ended(_) => StatusCode::GONE,
-        SessionError::ReadOnly | SessionError::Open(_) => StatusCode::CONFLICT,
+        SessionError::ReadOnly | SessionError::Open(_) | SessionError::Outdated => {
+            StatusCode::CONFLICT
+        }
         SessionError::Full { .. } => StatusCode::TOO_MANY_REQUESTS,
         SessionError::TooLong { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         SessionError::Write(error) => of_write(error),

@@ -3,8 +3,8 @@
 use crate::Mode;
 use bytes::Bytes;
 use sqlrep_core::{
-    Applied, CheckpointStep, Committed, EntryEnd, EntryId, Epoch, EpochEnd, EpochId, Interrupt,
-    LogIndex, MachineError, Mismatch, Sealed, StateMachine, Step, Which,
+    Applied, CheckpointStep, Committed, EntryEnd, EntryId, Epoch, EpochEnd, EpochId, Interactive,
+    Interrupt, LogIndex, MachineError, Mismatch, Sealed, StateMachine, Step, Which,
 };
 use sqlrep_env::UnixMillis;
 use sqlrep_replica::{Replica, Sink, Source};
@@ -88,6 +88,10 @@ impl Epoch for ModeEpoch {
 
     fn next_part(&mut self) -> Option<Sealed> {
         either!(self, it => it.next_part())
+    }
+
+    fn interactive(&mut self) -> Option<&mut dyn Interactive<Request = Request, Reply = Reply>> {
+        either!(self, it => it.interactive())
     }
 
     fn ended(&mut self) -> Option<EpochEnd> {

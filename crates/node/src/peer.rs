@@ -7,7 +7,7 @@ use crate::session::{SessionCall, Told};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sqlrep_core::{EntryId, ReadBound, ReadError, ReadLevel};
-use sqlrep_service::{SessionError, SessionId};
+use sqlrep_service::{SessionError, SessionId, SessionOptions};
 use sqlrep_sql::{Reply, Request};
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub(crate) enum Ask {
         session: SessionId,
         call: SessionCall,
     },
+    /// Open a session there.
+    Open { options: SessionOptions },
 }
 
 /// Its answer.
@@ -79,7 +81,7 @@ mod tests {
     use proptest::prelude::*;
     use sqlrep_core::{ClusterId, LogIndex, NodeId, WriteError};
     use sqlrep_service::{Committed, End};
-    use sqlrep_sql::SqlError;
+    use sqlrep_sql::{Begin, SqlError};
 
     #[test]
     fn a_question_and_an_answer_come_back() {
@@ -133,12 +135,23 @@ mod tests {
         ] {
             assert_eq!(encode(&Ask::Session { session, call })[..], *expected);
         }
+        let begins = [Begin::Deferred, Begin::Immediate, Begin::Read];
+        for (number, begin) in (0..).zip(begins) {
+            let options = SessionOptions {
+                idle_max: Duration::new(5, 6),
+                total_max: Duration::new(7, 8),
+                ..SessionOptions::new(begin)
+            };
+            let expected = [1, 3, number, 2, 0, 0, 0, 0, 5, 6, 7, 8];
+            assert_eq!(encode(&Ask::Open { options })[..], expected);
+        }
         let at = LogIndex(5);
         let committed = Told::Committed(Committed { at, wrote: true });
         for (told, expected) in [
             (Ok(Told::Ran(Reply::default())), &[1, 3, 0, 0, 0][..]),
             (Ok(committed), &[1, 3, 0, 1, 5, 1]),
             (Ok(Told::RolledBack), &[1, 3, 0, 2]),
+            (Ok(Told::Opened(session)), &[1, 3, 0, 3, 2, 3]),
         ] {
             assert_eq!(encode(&Answer::Session(told))[..], *expected);
         }
@@ -178,6 +191,7 @@ mod tests {
             (SessionError::Unreachable(text()), b"\x06\x01x"),
             (SessionError::Write(WriteError::NotDone), b"\x07\x01"),
             (SessionError::Read(ReadError::Stale), b"\x08\x01"),
+            (SessionError::Outdated, b"\x09"),
         ];
         for (error, expected) in errors {
             let bytes = [&[1, 3, 1], expected].concat();

@@ -9,7 +9,7 @@ use crate::node::{Entering, Node};
 use crate::open::{Opened, open};
 use crate::options::Net;
 use crate::peer::{self, Ask, Description};
-use crate::session::{Ground, Registry};
+use crate::session::{Ground, Registry, Told};
 use crate::{NodeError, NodeOptions};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -48,6 +48,10 @@ async fn answer(front: &Front<Machine>, ask: Ask) -> peer::Answer {
         Ask::Describe => peer::Answer::Describe(front.facts.description.clone()),
         Ask::Session { session, call } => {
             peer::Answer::Session(front.sessions.call(session, call).await)
+        }
+        Ask::Open { options } => {
+            let opened = front.open_here(&options).await;
+            peer::Answer::Session(opened.map(Told::Opened))
         }
         Ask::Query {
             request,

@@ -21,5 +21,5 @@ pub use admin::{
 pub use database::{Answer, Database, QueryOptions, WriteOptions};
 pub use session::{
     Committed, End, NoSessionId, SESSION_IDLE, SESSION_MAX, SESSION_TOTAL, Session, SessionError,
-    SessionId, SessionOptions, Sessions,
+    SessionId, SessionOptions, Sessions, WRITER_WAIT_MAX,
 };

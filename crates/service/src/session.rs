@@ -1,7 +1,7 @@
 //! Interactive transactions: one of them with its name, how it ends, and what its calls answer.
 //!
-//! A session is one transaction. It lives on the node that opened it, under a name that tells which one that is and that nobody can
-//! guess; whoever has the name may use it through any node. Once it is over, every call says so and why: nothing slips into
+//! A session is one transaction. It lives on one node, in page mode on the leader if it may write, under a name that tells which one that
+//! is and that nobody can guess; whoever has the name may use it through any node. Once it is over, every call says so and why: nothing slips into
 //! a transaction of its own.
 
 use async_trait::async_trait;
@@ -87,13 +87,16 @@ impl FromStr for SessionId {
     }
 }
 
+/// How long a page-mode session waits in line for the writer, at most.
+pub const WRITER_WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// How a session is opened.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SessionOptions {
     /// Its transaction.
     pub begin: Begin,
-    /// How fresh the version is that it begins on. A node that doesn't lead reads at level linearizable where weak is asked for,
-    /// since the session stays there.
+    /// How fresh the version is that it begins on, unless it begins as a page-mode writer: then it is the newest. A node that doesn't
+    /// lead reads at level linearizable where weak is asked for, since the session stays there.
     pub level: ReadLevel,
     /// The same, in more detail.
     pub bound: ReadBound,
@@ -243,6 +246,13 @@ pub enum SessionError {
     /// The version to begin on couldn't be had.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// A deferred transaction's first write came when what it had read wasn't the newest version any more; nothing of the call was
+    /// run, the transaction is still open and reads its version. SQLite's `SQLITE_BUSY_SNAPSHOT`; page mode.
+    #[error(
+        "a read transaction can't become a writer: the database has changed since it began to read; roll it back and begin again, immediate \
+         if it is going to write"
+    )]
+    Outdated,
 }
 
 impl SessionError {
@@ -253,7 +263,7 @@ impl SessionError {
             Self::Ended(end) => end.retry(),
             Self::Write(error) => error.retry(),
             Self::Read(error) => error.retry(),
-            Self::Full { .. } | Self::Unreachable(_) => Retry::Safe,
+            Self::Full { .. } | Self::Unreachable(_) | Self::Outdated => Retry::Safe,
             Self::NotFound | Self::ReadOnly | Self::Open(_) | Self::TooLong { .. } => {
                 Retry::Useless
             }
@@ -273,11 +283,12 @@ pub struct Committed {
 /// The sessions of a cluster, by name: for protocols whose clients keep it between calls.
 #[async_trait]
 pub trait Sessions: Send + Sync {
-    /// Opens one on this node.
+    /// Opens one on this node; in page mode one that may write on the leader, which an immediate one waits in line for.
     ///
     /// # Errors
     ///
-    /// [`SessionError`]: too many are open, or the version isn't to be had.
+    /// [`SessionError`]: too many are open, or the version isn't to be had. [`WriteError::NotLeader`] without a leader,
+    /// [`WriteError::Expired`] if the wait for the writer took longer than [`WRITER_WAIT_MAX`] or the session's total.
     async fn open(&self, options: SessionOptions) -> Result<SessionId, SessionError>;
 
     /// Runs statements in it. An SQL error is an outcome, and leaves the transaction open as in SQLite. What the request says of
@@ -286,13 +297,14 @@ pub trait Sessions: Send + Sync {
     /// # Errors
     ///
     /// [`SessionError`]. [`WriteError::Unknown`] where the answer was lost on its way: the transaction may have gone on.
+    /// [`WriteError::Expired`] at a deferred session's first write: its turn didn't come, it goes on as a reader.
     async fn run(&self, session: SessionId, request: Request) -> Result<Reply, SessionError>;
 
     /// Commits.
     ///
     /// # Errors
     ///
-    /// [`SessionError`]: [`WriteError::Conflict`] if what it was shown has changed since.
+    /// [`SessionError`]: [`WriteError::Conflict`] if what it was shown has changed since (statement mode).
     async fn commit(&self, session: SessionId) -> Result<Committed, SessionError>;
 
     /// Takes it back; no error if that has happened already.

@@ -11,8 +11,8 @@
 
 use rusqlite::Statement;
 use rusqlite::StatementStatus::VmStep;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Steps between two looks.
 const LOOK_STEPS: i32 = 1_000;
@@ -40,6 +40,8 @@ impl Stop {
 #[derive(Default)]
 struct Looks {
     stop: Stop,
+    /// Of the transaction that a client leads, while there is one.
+    own_stop: Mutex<Option<Stop>>,
     left: AtomicU64,
     counting: AtomicBool,
     stopped: AtomicBool,
@@ -70,6 +72,11 @@ impl Budget {
             steps_max,
             steps_left: steps_max,
         })
+    }
+
+    /// From here on `stop` ends what runs, too; none: nothing but what the writer was opened with.
+    pub(crate) fn stop_by(&self, stop: Option<Stop>) {
+        *self.looks.own_stop() = stop;
     }
 
     /// A request begins.
@@ -109,8 +116,14 @@ impl Budget {
 }
 
 impl Looks {
+    fn own_stop(&self) -> MutexGuard<'_, Option<Stop>> {
+        // One field, set at once.
+        self.own_stop.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn look(&self) -> bool {
-        if self.stop.is_stopped() {
+        let own = || self.own_stop().as_ref().is_some_and(Stop::is_stopped);
+        if self.stop.is_stopped() || own() {
             return true;
         }
         if !self.counting.load(Ordering::Relaxed) {

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //!  Request ─┬─ Writer::run   BEGIN, statements, COMMIT ─► versions     time, seed, step budget of the entry
+//!           ├─ Held::run     a session's statements on the leader's Writer; COMMIT is that connection's
 //!           ├─ Draft::run    a session's statements over a pinned version; COMMIT is a request that replays them
 //!           └─ Reader::run   one snapshot                              deadline, rows, bytes of the read
 //!                 │
@@ -61,7 +62,7 @@ pub use reply::{Outcome, Reply, Rows, SqlError, Written};
 pub use request::{Begin, Parameter, Request, Shape, Statement};
 pub use settings::SqlSettings;
 pub use value::Value;
-pub use writer::{Counters, Draft, Drafted, Scene, Writer};
+pub use writer::{Counters, Draft, Drafted, Held, Scene, Writer};
 
 use rusqlite::ffi;
 use std::time::Duration;

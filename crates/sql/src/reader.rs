@@ -4,7 +4,7 @@
 //! 2. Nothing is written: the VFS takes no lock to write, and a statement of which SQLite says that it would write is
 //!    refused before it runs.
 
-use crate::guard::Guard;
+use crate::guard::{Facts, Guard};
 use crate::pragma::Role;
 use crate::step::{self, Arguments, Full, Room, StepError};
 use crate::verdict::{self, Halt, refuse};
@@ -238,8 +238,30 @@ impl Reader {
     ///
     /// A failure of this node.
     pub fn is_read_only(&mut self, request: &Request) -> Result<bool, SqlFailure> {
-        self.guard.begin(request.transaction);
-        let asked = self.snapshot().and_then(|()| self.all_read(request));
+        self.all(request, request.transaction, |one, _| step::reads(one))
+    }
+
+    /// Whether an open transaction needs the writer for it: something would write, or moves a savepoint.
+    ///
+    /// # Errors
+    ///
+    /// A failure of this node.
+    pub fn needs_writer(&mut self, request: &Request) -> Result<bool, SqlFailure> {
+        let reads = |one: &rusqlite::Statement<'_>, facts: Facts| {
+            step::reads(one) && facts.savepoint.is_none()
+        };
+        self.all(request, true, reads).map(|all| !all)
+    }
+
+    /// Whether `what` is true of every statement that compiles.
+    fn all(
+        &mut self,
+        request: &Request,
+        transaction: bool,
+        what: impl Fn(&rusqlite::Statement<'_>, Facts) -> bool,
+    ) -> Result<bool, SqlFailure> {
+        self.guard.begin(transaction);
+        let asked = self.snapshot().and_then(|()| self.each(request, what));
         self.guard.own();
         self.end()?;
         asked
@@ -390,13 +412,17 @@ impl Reader {
         refuse(ffi::SQLITE_INTERRUPT, "interrupted")
     }
 
-    fn all_read(&self, request: &Request) -> Result<bool, SqlFailure> {
+    fn each(
+        &self,
+        request: &Request,
+        what: impl Fn(&rusqlite::Statement<'_>, Facts) -> bool,
+    ) -> Result<bool, SqlFailure> {
         for statement in &request.statements {
             let mut batch = Batch::new(self.connection.sqlite(), &statement.sql);
             loop {
                 self.guard.compile();
                 match batch.next() {
-                    Ok(Some(one)) if !step::reads(&one) => return Ok(false),
+                    Ok(Some(one)) if !what(&one, self.guard.facts()) => return Ok(false),
                     Ok(Some(_)) => {}
                     Ok(None) => break,
                     Err(error) => match verdict::judge(&self.connection, &self.guard, error) {

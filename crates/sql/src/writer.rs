@@ -11,11 +11,13 @@
 //! 3. No clock, no cache and no thread has a say in an answer.
 
 mod draft;
+mod held;
 mod open;
 mod replay;
 mod savepoints;
 
-pub use draft::{Draft, Drafted};
+pub use draft::Draft;
+pub use held::{Drafted, Held};
 
 use crate::budget::Budget;
 use crate::drawn::{self, Marks};

@@ -13,12 +13,13 @@
 //! unless a transaction is large: a page that many requests change has one image, the one that is sent.
 
 use crate::body::Body;
+use crate::held::Lent;
 use crate::page_set::{encode_part, parts};
 use crate::side::Side;
 use crate::state::{SealedSet, State};
 use crate::{Head, NewPage, Old, PageModeError, Tail};
-use sqlrep_core::{Epoch, EpochEnd, EpochId, Interrupt, Sealed, Step, WriteError};
-use sqlrep_env::UnixMillis;
+use sqlrep_core::{Epoch, EpochEnd, EpochId, Interactive, Interrupt, Sealed, Step, WriteError};
+use sqlrep_env::{Env, UnixMillis};
 use sqlrep_replica::messages::kept_reply;
 use sqlrep_replica::{Replica, leader_stamp, request_seed};
 use sqlrep_sql::{Counters, Reply, Request, Scene, SqlFailure, SqlSettings, Stop, Writer};
@@ -56,36 +57,52 @@ struct Sealing {
 /// One leadership.
 pub struct PageEpoch {
     id: EpochId,
-    lead: Lead,
+    pub(crate) lead: Lead,
     state: SharedState,
-    stop: Stop,
+    pub(crate) stop: Stop,
     /// Opened for the first request.
-    writer: Option<Writer>,
+    pub(crate) writer: Option<Writer>,
+    /// A client's own transaction, while it is open on the writer.
+    pub(crate) lent: Option<Lent>,
     /// Behind the newest set sealed.
     tail: Option<Tail>,
-    version: Version,
+    pub(crate) version: Version,
     /// Behind the newest request.
-    last_stamp: UnixMillis,
-    counters: Counters,
+    pub(crate) last_stamp: UnixMillis,
+    pub(crate) counters: Counters,
     /// Sets sealed so far.
     sequence: u64,
     /// Whether a request since the last seal has to be in a set.
-    taken: bool,
+    pub(crate) taken: bool,
     /// Requests run since the last seal.
     gathered: usize,
     /// What `random()` grows from in them.
     seed: u64,
     /// The newest set, until all its parts are made.
     sealing: Option<Sealing>,
-    ended: Option<EpochEnd>,
+    pub(crate) ended: Option<EpochEnd>,
 }
 
 /// Ends the request that runs, and refuses all later ones.
-pub(crate) struct Stopping(Stop);
+pub(crate) struct Stopping(pub(crate) Stop);
 
 impl Interrupt for Stopping {
     fn interrupt(&self) {
         self.0.stop();
+    }
+}
+
+/// The time of what runs next (safety rule 39).
+fn stamped(env: &Env, last: &mut UnixMillis) -> UnixMillis {
+    *last = leader_stamp(env.clock.wall(), *last);
+    *last
+}
+
+/// The time and a seed of its own for a statement of a client's transaction.
+pub(crate) fn scene(env: &Env, last: &mut UnixMillis) -> Scene {
+    Scene {
+        now: stamped(env, last),
+        seed: env.entropy.next(),
     }
 }
 
@@ -105,6 +122,7 @@ impl PageEpoch {
             state,
             stop: stop.clone(),
             writer: None,
+            lent: None,
             tail,
             version,
             last_stamp,
@@ -120,7 +138,7 @@ impl PageEpoch {
     }
 
     /// What every request of this epoch is refused with from now on.
-    fn refusal(&mut self) -> Option<WriteError> {
+    pub(crate) fn refusal(&mut self) -> Option<WriteError> {
         if self.ended.is_none() && self.stop.is_stopped() {
             self.ended = Some(EpochEnd::Interrupted);
         }
@@ -131,23 +149,9 @@ impl PageEpoch {
         full.then_some(WriteError::Overloaded)
     }
 
-    /// The time and the seed of the next request (safety rule 39).
-    fn scene(&mut self) -> Scene {
-        let env = self.lead.replica.env();
-        self.last_stamp = leader_stamp(env.clock.wall(), self.last_stamp);
-        if self.gathered == 0 {
-            self.seed = env.entropy.next();
-        }
-        Scene {
-            now: self.last_stamp,
-            seed: request_seed(self.seed, self.gathered),
-        }
-    }
-
-    /// Runs a request; its reply, and whether it changed anything.
-    fn execute(&mut self, request: &Request) -> Result<(Reply, bool), SqlFailure> {
-        let scene = self.scene();
-        let writer = match &mut self.writer {
+    /// The connection, opened if it isn't.
+    pub(crate) fn writer(&mut self) -> Result<&mut Writer, SqlFailure> {
+        Ok(match &mut self.writer {
             Some(writer) => writer,
             closed => {
                 let replica = &self.lead.replica;
@@ -155,12 +159,28 @@ impl PageEpoch {
                 let writer = Writer::lead(store, env, &self.lead.settings, self.stop.clone())?;
                 closed.insert(writer.with_functions(replica.functions())?)
             }
-        };
+        })
+    }
+
+    /// The connection, for something that the next set is to hold; the first such thing since the last seal begins it.
+    pub(crate) fn gather(&mut self) -> Result<&mut Writer, SqlFailure> {
         if self.gathered == 0 {
-            writer.begin_entry();
+            self.writer()?.begin_entry();
             self.lead.replica.store().open_version();
+            self.seed = self.lead.replica.env().entropy.next();
         }
         self.gathered += 1;
+        self.writer()
+    }
+
+    /// Runs a request; its reply, and whether it changed anything.
+    fn execute(&mut self, request: &Request) -> Result<(Reply, bool), SqlFailure> {
+        self.gather()?;
+        let scene = Scene {
+            now: stamped(self.lead.replica.env(), &mut self.last_stamp),
+            seed: request_seed(self.seed, self.gathered),
+        };
+        let writer = self.writer.as_mut().expect("just opened");
         let before = self.counters;
         let reply = writer.run(request, scene, &mut self.counters)?;
         let changed = writer.take_published().is_some() || self.counters != before;
@@ -187,19 +207,22 @@ impl PageEpoch {
                 Step::Executed { reply, key_reply }
             }
             Ok((reply, _)) => Step::Answered(reply),
-            Err(failure) => {
-                let what = failure.to_string();
-                self.fail(failure.into());
-                Step::Refused(match self.ended {
-                    Some(EpochEnd::Failed(_)) => WriteError::Failed { what },
-                    _ => WriteError::NotDone,
-                })
-            }
+            Err(failure) => Step::Refused(self.failed(failure)),
+        }
+    }
+
+    /// Fails, and what the client whose doing it was is told.
+    pub(crate) fn failed(&mut self, failure: SqlFailure) -> WriteError {
+        let what = failure.to_string();
+        self.fail(failure.into());
+        match self.ended {
+            Some(EpochEnd::Failed(_)) => WriteError::Failed { what },
+            _ => WriteError::NotDone,
         }
     }
 
     /// What ran since the last seal is given up with the epoch.
-    fn fail(&mut self, error: PageModeError) {
+    pub(crate) fn fail(&mut self, error: PageModeError) {
         self.writer = None;
         self.ended = Some(if self.stop.is_stopped() {
             EpochEnd::Interrupted
@@ -329,6 +352,10 @@ impl Epoch for PageEpoch {
             self.fail(error);
             None
         })
+    }
+
+    fn interactive(&mut self) -> Option<&mut dyn Interactive<Request = Request, Reply = Reply>> {
+        Some(self)
     }
 
     fn ended(&mut self) -> Option<EpochEnd> {

@@ -20,6 +20,7 @@
 mod body;
 mod epoch;
 mod error;
+mod held;
 mod machine;
 mod page_set;
 mod side;

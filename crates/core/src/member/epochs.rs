@@ -132,12 +132,28 @@ impl<M: StateMachine> Epochs<M> {
 
     /// The next part of the set that the epoch sealed last; or why it never comes.
     pub(crate) async fn next_part(&self, id: EpochId) -> Result<Sealed, EpochEnd> {
-        let next = move |writer: &mut Writer<M>| match writer {
-            Some((live, epoch)) if *live == id => next_part(epoch),
-            _ => Err(EpochEnd::Interrupted),
-        };
-        let given = self.answered(next).await;
+        let given = self.within(id, next_part).await;
         given.unwrap_or(Err(EpochEnd::Interrupted))
+    }
+
+    /// Does `job` in the epoch; none if that has ended.
+    pub(crate) async fn within<T: Send + 'static>(
+        &self,
+        id: EpochId,
+        job: impl FnOnce(&mut M::Epoch) -> T + Send + 'static,
+    ) -> Option<T> {
+        let within = move |writer: &mut Writer<M>| match writer {
+            Some((live, epoch)) if *live == id => Some(job(epoch)),
+            _ => None,
+        };
+        self.answered(within).await.flatten()
+    }
+
+    /// Waits until the epoch `id` is dropped.
+    pub(crate) async fn gone(&self, id: EpochId) {
+        let mut alive = self.alive.subscribe();
+        // The sender is a field of `self`, so this can't end early.
+        alive.wait_for(|now| *now != Some(id)).await.ok();
     }
 
     /// Runs `job` on the writer worker; none if that has ended.
@@ -303,6 +319,14 @@ fn run<E: Epoch, T>(
         (client, step)
     };
     let steps = batch.into_iter().map(step).collect();
+    sealed(epoch, steps)
+}
+
+/// Seals what `steps` took in.
+pub(crate) fn sealed<E: Epoch, T>(
+    epoch: &mut E,
+    steps: Vec<(T, crate::Step<E::Reply>)>,
+) -> Ran<T, E::Reply> {
     let sealed = match epoch.ended() {
         Some(end) => Err(end),
         None => {

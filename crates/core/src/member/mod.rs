@@ -10,6 +10,7 @@
 //! | `writes`, `way`, `queue`, `proposer`, `in_flight` | the way of a write, and its verdict |
 //! | `keys` | a request that comes twice, done once |
 //! | `epochs` | the writer worker |
+//! | `reserve`, `leadership` | transactions that have the writer for themselves, and what they end with |
 //! | `applier` | the apply worker and `core`'s side state |
 //! | `rounds`, `reads`, `lease`, `contact` | what a read may rely on |
 //! | `client` | calls between members: forwarded writes, read indexes, the embedder's own |
@@ -40,6 +41,7 @@ mod greet;
 mod in_flight;
 mod judge;
 mod keys;
+mod leadership;
 mod lease;
 mod lookout;
 mod membership;
@@ -50,6 +52,7 @@ mod queue;
 mod reads;
 mod repair;
 mod replay;
+mod reserve;
 mod retention;
 mod rounds;
 mod shared;
@@ -86,7 +89,9 @@ pub use compare::{ComparedMember, Comparison};
 pub use enter::{BootstrapPlan, Entered};
 pub use founder::Genesis;
 pub use keys::{IdempotencyKey, KeyLimits, NoKey};
+pub use leadership::Leadership;
 pub use reads::ReadPermit;
+pub use reserve::{Committing, Reserved};
 pub use standing::Role;
 pub use status::{Counts, MemberStatus, Status};
 pub use writes::{Route, Written};
@@ -99,7 +104,7 @@ use crate::{
 use bytes::Bytes;
 use client::{Answer as Told, Ask, Lines};
 use openraft::async_runtime::WatchReceiver;
-use proposer::Proposer;
+use proposer::{Proposer, Requests};
 use sqlrep_env::{Actor, Env};
 use standing::Standing;
 use std::collections::BTreeMap;
@@ -166,7 +171,7 @@ impl Drop for Guard {
 pub(crate) struct Inner<M: StateMachine> {
     raft: Raft<M>,
     shared: Arc<Shared<M>>,
-    queue: Arc<Queue<Keyed<M::Request>, M::Reply>>,
+    queue: Arc<Requests<M>>,
     read_index: Asked,
     barriers: Asked,
     /// Where weak reads wait for what the leader's lease is worth, if it isn't known here.

@@ -7,6 +7,8 @@
 //!                        └──────────── any refusal ends the epoch ◄────────────────┘
 //! ```
 //!
+//! A client's own transaction has the epoch for itself from its turn in the line to its end (`reserve`).
+//!
 //! Invariant 1 (safety rule 21): a slot is taken before requests are, and is free again when the command has
 //! its verdict.
 //! Invariant 2 (safety rule 23): every proposal names the leadership its epoch was begun in; a refusal ends the
@@ -27,6 +29,7 @@
 use crate::member::in_flight::{Base, Batch, Done, KeySet, tell};
 use crate::member::keys::Verdict as KeyVerdict;
 use crate::member::queue::give_back;
+use crate::member::reserve::Grant;
 use crate::member::standing::{Standing, lost};
 use crate::member::{
     Answer, Client, Content, Counters, Envelope, Inner, Item, Key, Keyed, Queue, Ran, Rounds,
@@ -54,19 +57,20 @@ const PARTS_IN_FLIGHT_MAX: usize = 3;
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 type KeyedOf<M> = Keyed<<M as StateMachine>::Request>;
-type Requests<M> = Queue<KeyedOf<M>, <M as StateMachine>::Reply>;
-type ClientOf<M> = Client<KeyedOf<M>, <M as StateMachine>::Reply>;
+pub(crate) type Requests<M> = Queue<KeyedOf<M>, <M as StateMachine>::Reply, GrantOf<M>>;
+pub(crate) type GrantOf<M> = Grant<<M as StateMachine>::Request, <M as StateMachine>::Reply>;
+pub(crate) type ClientOf<M> = Client<KeyedOf<M>, <M as StateMachine>::Reply>;
 /// Who waits for a request, and its key.
-type Waiting<M> = (ClientOf<M>, Option<Key>);
+pub(crate) type Waiting<M> = (ClientOf<M>, Option<Key>);
 /// Requests to be executed, in order.
 type BatchOf<M> = Vec<(Waiting<M>, <M as StateMachine>::Request)>;
 type Verdict = openraft::alias::OneshotReceiverOf<TypeConfig, ClientWriteResult<TypeConfig>>;
 
 /// The one task that proposes.
 pub(crate) struct Proposer<M: StateMachine> {
-    raft: Raft<M>,
-    shared: Arc<Shared<M>>,
-    queue: Arc<Requests<M>>,
+    pub(super) raft: Raft<M>,
+    pub(super) shared: Arc<Shared<M>>,
+    pub(super) queue: Arc<Requests<M>>,
     /// Those in which this node is confirmed as the leader, not those that ask another one.
     rounds: Rounds,
     counters: Arc<Counters>,
@@ -181,8 +185,11 @@ impl<M: StateMachine> Proposer<M> {
         }
     }
 
-    /// One command: gather, run, seal, propose.
+    /// One command: gather, run, seal, propose. Or one client's own transaction, which ends in one.
     async fn round(&mut self, slot: OwnedSemaphorePermit, epoch: EpochId) {
+        if let Some(wish) = self.queue.take_wish() {
+            return self.lend(slot, epoch, wish).await;
+        }
         let settings = &self.shared.settings;
         let taken = self
             .queue
@@ -228,7 +235,7 @@ impl<M: StateMachine> Proposer<M> {
         (batch, keys)
     }
 
-    async fn propose(
+    pub(super) async fn propose(
         &mut self,
         slot: OwnedSemaphorePermit,
         epoch: EpochId,
@@ -282,7 +289,7 @@ impl<M: StateMachine> Proposer<M> {
     }
 
     /// An epoch has ended by itself: nothing of the batch is proposed.
-    async fn give_up(
+    pub(super) async fn give_up(
         &self,
         epoch: EpochId,
         end: EpochEnd,
@@ -325,27 +332,36 @@ impl<M: StateMachine> Proposer<M> {
         if answered.is_empty() {
             return;
         }
-        let base = self.shared.in_flight.after_newest();
-        let confirmed = self.rounds.join();
+        let stands = self.stands(epoch);
         let shared = self.shared.clone();
         self.tasks.spawn(async move {
-            let done = match base {
-                Base::Open(base) => base.await.unwrap_or(false),
-                Base::Done => true,
-                Base::Undone => false,
-            };
-            let confirmed = confirmed.await.is_ok_and(|index| index.term == epoch.term);
-            let trusted = !shared.is_out_of_service();
+            let stands = stands.await;
             let at = *shared.applied.borrow();
             for (reply, client) in answered {
                 let outcome = match at {
-                    Some(at) if done && confirmed && trusted => Ok(Done::now(reply, at)),
+                    Some(at) if stands => Ok(Done::now(reply, at)),
                     _ => Err(WriteError::NotDone),
                 };
                 tell(client, outcome);
             }
             drop(slot);
         });
+    }
+
+    /// Whether what was computed by now may be told; the round of confirmation begins with this call.
+    pub(super) fn stands(&self, epoch: EpochId) -> impl Future<Output = bool> + Send + use<M> {
+        let base = self.shared.in_flight.after_newest();
+        let confirmed = self.rounds.join();
+        let shared = self.shared.clone();
+        async move {
+            let done = match base {
+                Base::Open(base) => base.await.unwrap_or(false),
+                Base::Done => true,
+                Base::Undone => false,
+            };
+            let confirmed = confirmed.await.is_ok_and(|index| index.term == epoch.term);
+            done && confirmed && !shared.is_out_of_service()
+        }
     }
 
     /// Hands the parts of one set to Raft, a few ahead of their verdicts, and waits for the last ones in a task. No other set of the

@@ -1,8 +1,11 @@
-//! Requests that wait for the proposer.
+//! The one line for the writer: requests that wait for the proposer, and clients that wish to have the writer for
+//! themselves, in the order in which they came.
 //!
 //! A request in here has certainly not been proposed: it can be withdrawn, or handed back to whoever queued
 //! it. Both count and bytes are bounded; a full queue answers at once. While it is held (safety rule 20),
 //! requests come in and none is taken out.
+//!
+//! Invariant: nothing is taken out before what came earlier (safety rule 41).
 
 use crate::member::{Answer, Client};
 use crate::{Settings, WriteError};
@@ -11,15 +14,46 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
-struct Waiting<Q, R> {
-    request: Q,
-    bytes: usize,
-    client: Client<Q, R>,
+/// Somebody wants the writer for a transaction of its own.
+pub(crate) struct Wish<G> {
+    /// The state that it has to begin on.
+    pub base: Option<u64>,
+    pub to: oneshot::Sender<Result<G, WriteError>>,
 }
 
-struct State<Q, R> {
+enum Waiting<Q, R, G> {
+    Request {
+        request: Q,
+        bytes: usize,
+        client: Client<Q, R>,
+    },
+    Wish(Wish<G>),
+}
+
+impl<Q, R, G> Waiting<Q, R, G> {
+    /// Of a request.
+    fn bytes(&self) -> Option<usize> {
+        match self {
+            Self::Request { bytes, .. } => Some(*bytes),
+            Self::Wish(_) => None,
+        }
+    }
+
+    /// Hands it back.
+    fn give_back(self, error: &WriteError) {
+        match self {
+            Self::Request {
+                request, client, ..
+            } => give_back(client, request, error),
+            // One that is gone doesn't want it any more.
+            Self::Wish(wish) => drop(wish.to.send(Err(error.clone()))),
+        }
+    }
+}
+
+struct State<Q, R, G> {
     /// By number: the order of arrival.
-    waiting: BTreeMap<u64, Waiting<Q, R>>,
+    waiting: BTreeMap<u64, Waiting<Q, R, G>>,
     next: u64,
     bytes: usize,
     /// Why nothing is taken in any more.
@@ -28,10 +62,10 @@ struct State<Q, R> {
     holds: usize,
 }
 
-/// The queue.
-pub(crate) struct Queue<Q, R> {
-    state: Mutex<State<Q, R>>,
-    /// Rung when something comes in, or may be taken out again.
+/// The queue; `G` is what a wish is granted with.
+pub(crate) struct Queue<Q, R, G> {
+    state: Mutex<State<Q, R, G>>,
+    /// Rung when something comes in, and when a hold begins or ends.
     filled: Notify,
     /// Whether gathered requests are neither in flight nor answered yet.
     out: watch::Sender<bool>,
@@ -41,13 +75,23 @@ pub(crate) struct Queue<Q, R> {
 }
 
 /// A place in the queue; dropping it withdraws a request that is still there.
-pub(crate) struct Ticket<'a, Q, R> {
-    queue: &'a Queue<Q, R>,
-    number: u64,
+pub(crate) struct Ticket<'a, Q, R, G> {
+    place: Place<'a, Q, R, G>,
     answer: oneshot::Receiver<Answer<Q, R>>,
 }
 
-impl<Q, R> Queue<Q, R> {
+/// The same for a wish.
+pub(crate) struct WishTicket<'a, Q, R, G> {
+    place: Place<'a, Q, R, G>,
+    answer: oneshot::Receiver<Result<G, WriteError>>,
+}
+
+struct Place<'a, Q, R, G> {
+    queue: &'a Queue<Q, R, G>,
+    number: u64,
+}
+
+impl<Q, R, G> Queue<Q, R, G> {
     pub(crate) fn new(settings: &Settings) -> Self {
         let state = State {
             waiting: BTreeMap::new(),
@@ -66,13 +110,13 @@ impl<Q, R> Queue<Q, R> {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State<Q, R>> {
+    fn state(&self) -> MutexGuard<'_, State<Q, R, G>> {
         // Map and sum change together without a panic in between.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Queues a request of about `bytes` bytes.
-    pub(crate) fn push(&self, request: Q, bytes: usize) -> Result<Ticket<'_, Q, R>, WriteError> {
+    pub(crate) fn push(&self, request: Q, bytes: usize) -> Result<Ticket<'_, Q, R, G>, WriteError> {
         if bytes > self.request_bytes_max {
             return Err(WriteError::TooLarge {
                 bytes: bytes as u64,
@@ -80,22 +124,38 @@ impl<Q, R> Queue<Q, R> {
             });
         }
         let (client, answer) = oneshot::channel();
+        let place = self.enter(Waiting::Request {
+            request,
+            bytes,
+            client,
+        })?;
+        Ok(Ticket { place, answer })
+    }
+
+    /// Queues a wish for the writer.
+    pub(crate) fn wish(&self, base: Option<u64>) -> Result<WishTicket<'_, Q, R, G>, WriteError> {
+        let (to, answer) = oneshot::channel();
+        let place = self.enter(Waiting::Wish(Wish { base, to }))?;
+        Ok(WishTicket { place, answer })
+    }
+
+    fn enter(&self, waiting: Waiting<Q, R, G>) -> Result<Place<'_, Q, R, G>, WriteError> {
         let number = {
             let mut state = self.state();
             if let Some(error) = &state.closed {
                 return Err(error.clone());
             }
+            let bytes = waiting.bytes().unwrap_or(0);
             let fits = state.bytes.saturating_add(bytes) <= self.bytes_max;
             if state.waiting.len() >= self.requests_max || (!fits && state.bytes > 0) {
                 return Err(WriteError::Overloaded);
             }
-            state.take_in(request, bytes, client)
+            state.take_in(waiting)
         };
         self.filled.notify_one();
-        Ok(Ticket {
+        Ok(Place {
             queue: self,
             number,
-            answer,
         })
     }
 
@@ -107,9 +167,17 @@ impl<Q, R> Queue<Q, R> {
     }
 
     /// Gives nothing out until the hold is dropped; what comes in waits.
-    pub(crate) fn hold(&self) -> QueueHold<'_, Q, R> {
+    pub(crate) fn hold(&self) -> QueueHold<'_, Q, R, G> {
         self.state().holds += 1;
+        self.filled.notify_one();
         QueueHold(self)
+    }
+
+    /// Waits until it is held. For one caller, the proposer.
+    pub(crate) async fn held(&self) {
+        while self.state().holds == 0 {
+            self.filled.notified().await;
+        }
     }
 
     /// Waits until what was gathered last is in flight or answered.
@@ -127,22 +195,39 @@ impl<Q, R> Queue<Q, R> {
         self.state().waiting.len()
     }
 
+    /// Takes the oldest of all, if that is a wish.
+    pub(crate) fn take_wish(&self) -> Option<Wish<G>> {
+        let mut state = self.state();
+        if state.holds > 0 {
+            return None;
+        }
+        match state.waiting.pop_first()? {
+            (_, Waiting::Wish(wish)) => {
+                // Under the lock, as below.
+                self.out.send_replace(true);
+                Some(wish)
+            }
+            (number, request) => {
+                state.waiting.insert(number, request);
+                None
+            }
+        }
+    }
+
     /// Takes the oldest requests: up to `requests_max` of them, ending behind the one that reaches
-    /// `bytes_max`. A larger one than that travels alone.
+    /// `bytes_max`, and before a wish. A larger one than that travels alone.
     pub(crate) fn gather(&self, requests_max: usize, bytes_max: usize) -> Vec<(Client<Q, R>, Q)> {
         let mut state = self.state();
         let (mut taken, mut bytes) = (Vec::new(), 0);
         while state.holds == 0 && taken.len() < requests_max && bytes < bytes_max {
-            let Some(entry) = state.waiting.first_entry() else {
+            let Some((number, size)) = state.first_request() else {
                 break;
             };
-            if bytes > 0 && entry.get().bytes > bytes_max {
+            if bytes > 0 && size > bytes_max {
                 break;
             }
-            let waiting = entry.remove();
-            bytes += waiting.bytes;
-            state.bytes -= waiting.bytes;
-            taken.push((waiting.client, waiting.request));
+            bytes += size;
+            taken.extend(state.take_out(number));
         }
         // Under the lock: whoever holds the queue afterwards sees it.
         self.out.send_replace(!taken.is_empty());
@@ -157,7 +242,7 @@ impl<Q, R> Queue<Q, R> {
             std::mem::take(&mut state.waiting)
         };
         for waiting in waiting.into_values() {
-            give_back(waiting.client, waiting.request, error);
+            waiting.give_back(error);
         }
     }
 
@@ -178,40 +263,56 @@ pub(crate) fn give_back<Q, R>(client: Client<Q, R>, request: Q, error: &WriteErr
 }
 
 /// Holds a [`Queue`] while it lives.
-pub(crate) struct QueueHold<'a, Q, R>(&'a Queue<Q, R>);
+pub(crate) struct QueueHold<'a, Q, R, G>(&'a Queue<Q, R, G>);
 
-impl<Q, R> Drop for QueueHold<'_, Q, R> {
+impl<Q, R, G> Drop for QueueHold<'_, Q, R, G> {
     fn drop(&mut self) {
         self.0.state().holds -= 1;
         self.0.filled.notify_one();
     }
 }
 
-impl<Q, R> State<Q, R> {
+impl<Q, R, G> State<Q, R, G> {
     fn may_gather(&self) -> bool {
         self.holds == 0 && !self.waiting.is_empty()
     }
 
-    fn take_in(&mut self, request: Q, bytes: usize, client: Client<Q, R>) -> u64 {
+    fn take_in(&mut self, waiting: Waiting<Q, R, G>) -> u64 {
         self.next += 1;
-        self.bytes += bytes;
-        let waiting = Waiting {
-            request,
-            bytes,
-            client,
-        };
+        self.bytes += waiting.bytes().unwrap_or(0);
         self.waiting.insert(self.next, waiting);
         self.next
     }
+
+    /// The oldest of all and its bytes, if it is a request.
+    fn first_request(&self) -> Option<(u64, usize)> {
+        let (number, waiting) = self.waiting.first_key_value()?;
+        Some((*number, waiting.bytes()?))
+    }
+
+    fn take_out(&mut self, number: u64) -> Option<(Client<Q, R>, Q)> {
+        match self.remove(number)? {
+            Waiting::Request {
+                request, client, ..
+            } => Some((client, request)),
+            Waiting::Wish(_) => None,
+        }
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Waiting<Q, R, G>> {
+        let removed = self.waiting.remove(&number)?;
+        self.bytes -= removed.bytes().unwrap_or(0);
+        Some(removed)
+    }
 }
 
-impl<Q, R> Ticket<'_, Q, R> {
+impl<Q, R, G> Ticket<'_, Q, R, G> {
     /// Waits for the answer. At the deadline, a request that still waits is withdrawn: a definite answer.
     pub(crate) async fn answer(mut self, since: Instant, deadline: Instant) -> Answer<Q, R> {
         match tokio::time::timeout_at(deadline, &mut self.answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => unknown("the node stopped meanwhile"),
-            Err(_) if self.withdraw() => Answer::Outcome(Err(WriteError::Expired {
+            Err(_) if self.place.withdraw() => Answer::Outcome(Err(WriteError::Expired {
                 waited: since.elapsed(),
             })),
             Err(_) => match self.answer.try_recv() {
@@ -220,18 +321,34 @@ impl<Q, R> Ticket<'_, Q, R> {
             },
         }
     }
+}
 
-    fn withdraw(&self) -> bool {
-        let mut state = self.queue.state();
-        let withdrawn = state.waiting.remove(&self.number);
-        if let Some(withdrawn) = &withdrawn {
-            state.bytes -= withdrawn.bytes;
+impl<Q, R, G> WishTicket<'_, Q, R, G> {
+    /// Waits until it is granted. At the deadline it is withdrawn; what is granted then is given back by being dropped.
+    pub(crate) async fn granted(
+        mut self,
+        since: Instant,
+        deadline: Instant,
+    ) -> Result<G, WriteError> {
+        match tokio::time::timeout_at(deadline, &mut self.answer).await {
+            Ok(answer) => answer.unwrap_or(Err(WriteError::Stopped)),
+            Err(_) => {
+                self.place.withdraw();
+                let waited = since.elapsed();
+                let late = |_| Err(WriteError::Expired { waited });
+                self.answer.try_recv().unwrap_or_else(late)
+            }
         }
-        withdrawn.is_some()
     }
 }
 
-impl<Q, R> Drop for Ticket<'_, Q, R> {
+impl<Q, R, G> Place<'_, Q, R, G> {
+    fn withdraw(&self) -> bool {
+        self.queue.state().remove(self.number).is_some()
+    }
+}
+
+impl<Q, R, G> Drop for Place<'_, Q, R, G> {
     fn drop(&mut self) {
         self.withdraw();
     }
@@ -248,7 +365,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    type Small = Queue<u32, u32>;
+    type Small = Queue<u32, u32, &'static str>;
 
     fn queue(requests_max: usize, bytes_max: usize) -> Small {
         let settings = Settings {
@@ -335,6 +452,30 @@ mod tests {
         assert_eq!(requests(queue.gather(10, 100)), [2]);
     }
 
+    /// Rule 41: one line for both, in the order of arrival; a wish that is given up leaves no gap.
+    #[tokio::test(start_paused = true)]
+    async fn a_wish_has_its_turn_between_requests() {
+        let queue = queue(10, 1000);
+        let _first = queue.push(1, 1);
+        let wish = queue.wish(Some(7)).unwrap();
+        let given_up = queue.wish(None).unwrap();
+        let _second = queue.push(2, 1);
+        assert!(queue.take_wish().is_none(), "a request came before");
+        assert_eq!(requests(queue.gather(10, 100)), [1]);
+        assert!(queue.gather(10, 100).is_empty(), "a wish is next");
+        let taken = queue.take_wish().unwrap();
+        assert_eq!(taken.base, Some(7));
+        taken.to.send(Ok("granted")).unwrap();
+        let now = Instant::now();
+        assert_eq!(wish.granted(now, now).await, Ok("granted"));
+        let expired = WriteError::Expired {
+            waited: Duration::from_secs(3),
+        };
+        let deadline = now + Duration::from_secs(3);
+        assert_eq!(given_up.granted(now, deadline).await, Err(expired));
+        assert_eq!(requests(queue.gather(10, 100)), [2]);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_closed_queue_hands_back_and_takes_nothing() {
         let queue = queue(10, 1000);
@@ -344,5 +485,6 @@ mod tests {
         let back = ticket.answer(now, now).await;
         assert!(matches!(back, Answer::Back(1, WriteError::Stopped)));
         assert!(matches!(queue.push(1, 1), Err(WriteError::Stopped)));
+        assert!(matches!(queue.wish(None), Err(WriteError::Stopped)));
     }
 }

@@ -135,7 +135,7 @@ impl<M: StateMachine> Inner<M> {
         }
     }
 
-    fn own(&self, done: Done<M::Reply>) -> Written<M::Reply> {
+    pub(super) fn own(&self, done: Done<M::Reply>) -> Written<M::Reply> {
         let by = self.shared.node;
         Written {
             reply: done.reply,
@@ -158,7 +158,7 @@ impl<M: StateMachine> Inner<M> {
         Key::of_gateway(name, request, self.applied_index())
     }
 
-    fn leader_elsewhere(&self) -> Option<NodeId> {
+    pub(super) fn leader_elsewhere(&self) -> Option<NodeId> {
         let leader = Standing::of(&self.raft).leader;
         leader.filter(|leader| *leader != self.shared.node)
     }

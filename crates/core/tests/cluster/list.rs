@@ -3,9 +3,9 @@
 
 use bytes::Bytes;
 use sqlrep_core::{
-    Applied, CheckpointStep, Committed, EntryEnd, EntryId, Epoch, EpochEnd, EpochId, Interrupt,
-    KeyTable, LogIndex, MachineError, Mismatch, Retry, Sealed, SnapshotSink, SnapshotSource,
-    StateMachine, Step, TableChunks, Which, WriteError,
+    Applied, CheckpointStep, Closing, Committed, EntryEnd, EntryId, Epoch, EpochEnd, EpochId,
+    Interactive, Interrupt, KeyTable, LogIndex, MachineError, Mismatch, Retry, Sealed,
+    SnapshotSink, SnapshotSource, StateMachine, Step, Stepped, TableChunks, Which, WriteError,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -181,6 +181,8 @@ pub(crate) struct ListEpoch {
     parts: Arc<Parts>,
     /// Of the set that is being sealed.
     left: VecDeque<String>,
+    /// Lines of the transaction that is open.
+    own: Option<Vec<String>>,
 }
 
 impl ListEpoch {
@@ -204,6 +206,7 @@ impl Epoch for ListEpoch {
     type Reply = String;
 
     fn run(&mut self, request: Ask) -> Step<String> {
+        assert_eq!(self.own, None, "nothing runs beside a transaction");
         if self.stopped.load(Ordering::Acquire) {
             return Step::Refused(WriteError::NotDone);
         }
@@ -226,7 +229,15 @@ impl Epoch for ListEpoch {
         }
     }
 
+    fn interactive(&mut self) -> Option<&mut dyn Interactive<Request = Ask, Reply = String>> {
+        match self.style {
+            Style::Late => None,
+            Style::Ahead => Some(self),
+        }
+    }
+
     fn seal(&mut self) -> Option<Sealed> {
+        assert_eq!(self.own, None, "its commit comes first");
         if self.waiting.is_empty() {
             return None;
         }
@@ -251,6 +262,61 @@ impl Epoch for ListEpoch {
     fn ended(&mut self) -> Option<EpochEnd> {
         let stopped = self.stopped.load(Ordering::Acquire);
         stopped.then_some(EpochEnd::Interrupted)
+    }
+}
+
+/// Replies are the number of lines, or the lines. A state's number is how many it has. An empty line can't be committed, and a line
+/// that is `end` ends the transaction.
+impl Interactive for ListEpoch {
+    type Request = Ask;
+    type Reply = String;
+
+    fn begin(&mut self, base: Option<u64>) -> Result<Arc<dyn Interrupt>, WriteError> {
+        assert!(self.own.is_none() && self.waiting.is_empty(), "duty 1");
+        if base.is_some_and(|base| base != self.ahead.len() as u64) {
+            return Err(WriteError::Conflict);
+        }
+        self.own = Some(Vec::new());
+        Ok(Arc::new(Stop(Arc::default())))
+    }
+
+    fn step(&mut self, request: Ask) -> Result<Stepped<String>, WriteError> {
+        let own = self.own.as_mut().ok_or(WriteError::NotDone)?;
+        let reply = match request {
+            Ask::Push(line) => {
+                own.push(line);
+                (self.ahead.len() + own.len()).to_string()
+            }
+            Ask::Show => [&self.ahead[..], &own[..]].concat().join(","),
+        };
+        let open = own.last().is_none_or(|line| line != "end");
+        if !open {
+            self.own = None;
+        }
+        Ok(Stepped { reply, open })
+    }
+
+    fn commit(&mut self) -> Closing<String> {
+        let Some(own) = self.own.take() else {
+            return Closing::Over(Step::Refused(WriteError::NotDone));
+        };
+        if own.iter().any(String::is_empty) {
+            self.own = Some(own);
+            return Closing::Open("an empty line".to_owned());
+        }
+        let nothing = own.is_empty();
+        self.ahead.extend(own.clone());
+        self.waiting.extend(own);
+        let reply = self.ahead.len().to_string();
+        let key_reply = None;
+        Closing::Over(match nothing {
+            true => Step::Answered(reply),
+            false => Step::Executed { reply, key_reply },
+        })
+    }
+
+    fn roll_back(&mut self) {
+        self.own = None;
     }
 }
 
@@ -345,6 +411,7 @@ impl StateMachine for List {
             part_lines_max: usize::try_from(self.part_lines_max.load(Ordering::Acquire)).unwrap(),
             parts: self.parts.clone(),
             left: VecDeque::new(),
+            own: None,
         };
         (epoch, Box::new(Stop(stopped)))
     }

@@ -19,6 +19,7 @@ mod membership;
 mod pacing;
 mod quarantine;
 mod reads;
+mod reserve;
 mod snapshots;
 mod stop;
 mod writes;

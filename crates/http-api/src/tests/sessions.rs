@@ -163,6 +163,7 @@ fn errors() -> Vec<(SessionError, u16, &'static str)> {
         (over(End::Committed(Some(LogIndex(3)))), 410, "committed"),
         (over(End::Unknown(text())), 410, "unknown"),
         (SessionError::ReadOnly, 409, "refused"),
+        (SessionError::Outdated, 409, "refused"),
         (SessionError::Open(error), 409, "refused"),
         (SessionError::Full { limit: 256 }, 429, "refused"),
         (

@@ -11,9 +11,9 @@
 
 use super::ground::{Ground, Version};
 use super::transaction::{Ran, Transaction};
+use crate::WRITE_WAIT_MAX;
 use crate::front::SqlMachine;
 use crate::machine::last_stamp;
-use crate::{Mode, WRITE_WAIT_MAX};
 use async_trait::async_trait;
 use sqlrep_core::{LogIndex, Route, WriteError};
 use sqlrep_replica::Scenes;
@@ -124,12 +124,7 @@ async fn open<M: SqlMachine>(
     let scenes = Scenes::begin(&ground.env, last);
     let (store, env) = (ground.replica.store().clone(), ground.env.clone());
     let (settings, pin) = (ground.settings.sql.clone(), version.pin.clone());
-    let draft = match ground.mode {
-        Mode::Statement => Draft::begin,
-        Mode::Page => Draft::lead,
-    };
-    let functions = ground.replica.functions().clone();
-    let begin = move || draft(&store, &env, &settings, pin)?.with_functions(&functions);
+    let begin = move || Draft::begin(&store, &env, &settings, pin);
     let begun = ground.on_worker(begin).await?;
     let draft = begun.map_err(|failure| ground.failed(&version, failure))?;
     Ok(Box::new(Open {

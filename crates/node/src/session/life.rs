@@ -73,6 +73,7 @@ impl Life {
         tokio::select! {
             biased;
             end = cut(&mut self.stopping, self.until) => Err(end),
+            end = self.transaction.lost() => Err(end),
             call = self.calls.recv() => call.ok_or(End::RolledBack),
             () = tokio::time::sleep(self.idle_max) => Err(End::Idle),
         }

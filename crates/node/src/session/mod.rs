@@ -3,7 +3,8 @@
 //! ```text
 //!   name ─► the node that owns it ─► Registry ─► a task per session (Life) ─► Transaction: the mode's own
 //!                                      │             idle, total, stop            ├ Reading: a reader at a pinned version
-//!                                      └ ended: why, for a while                  └ Drafting: statement mode's writes
+//!                                      └ ended: why, for a while                  ├ Drafting: statement mode's writes
+//!                                                                                  └ Holding: page mode's, on the leader
 //! ```
 //!
 //! The task owns its transaction: calls reach it one after the other through a short queue. What SQLite does happens on
@@ -15,6 +16,7 @@
 
 mod drafting;
 mod ground;
+mod holding;
 mod life;
 mod reading;
 mod registry;

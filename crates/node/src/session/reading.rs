@@ -1,4 +1,5 @@
-//! A transaction that only reads, in both modes: one version, pinned at its begin. It never waits for writers.
+//! A transaction that only reads, in both modes: one version, pinned at its begin. It never waits for writers. Page mode's
+//! deferred transaction is one, too, until its first write.
 
 use super::ground::{Ground, Version, run_until};
 use super::transaction::{Ran, Transaction};
@@ -45,21 +46,33 @@ impl<M: SqlMachine> Reading<M> {
     }
 }
 
-/// None: something would write.
+/// Tells whether a reader isn't enough for a request.
+pub(super) type IsTooMuch = fn(&mut Reader, &Request) -> Result<bool, SqlFailure>;
+
+fn writes(reader: &mut Reader, request: &Request) -> Result<bool, SqlFailure> {
+    reader.is_read_only(request).map(|reads| !reads)
+}
+
+/// None: a reader isn't enough.
 fn read(
     reader: &mut Reader,
     request: &Request,
     limits: &ReadLimits,
+    is_too_much: IsTooMuch,
 ) -> Result<Option<Reply>, SqlFailure> {
-    if !reader.is_read_only(request)? {
+    if is_too_much(reader, request)? {
         return Ok(None);
     }
     reader.run(request, limits).map(Some)
 }
 
-#[async_trait]
-impl<M: SqlMachine> Transaction for Reading<M> {
-    async fn run(&mut self, request: Request) -> Result<Ran, SessionError> {
+impl<M: SqlMachine> Reading<M> {
+    /// Runs a request unless a reader isn't enough for it: then nothing of it, and none is the answer.
+    pub(super) async fn attempt(
+        &mut self,
+        request: Request,
+        is_too_much: IsTooMuch,
+    ) -> Result<Option<Ran>, SessionError> {
         self.ground.trusted().await?;
         let lost = || SessionError::Ended(End::Failed("its reader is lost".to_owned()));
         let mut reader = self.reader.take().ok_or_else(lost)?;
@@ -73,14 +86,26 @@ impl<M: SqlMachine> Transaction for Reading<M> {
             shape: Shape::Request,
             ..request
         };
-        let job = move || (read(&mut reader, &request, &limits), reader);
+        let job = move || (read(&mut reader, &request, &limits, is_too_much), reader);
         let (ran, reader) = self.ground.on_worker(job).await?;
         self.reader = Some(reader);
         match ran {
-            Ok(Some(reply)) => Ok(Ran { reply, over: None }),
-            Ok(None) => Err(SessionError::ReadOnly),
+            Ok(reply) => Ok(reply.map(|reply| Ran { reply, over: None })),
             Err(failure) => Err(self.ground.failed(&self.version, failure)),
         }
+    }
+
+    /// Which version it reads, as the store counts them.
+    pub(super) fn version(&self) -> u64 {
+        self.version.pin.end().version.0
+    }
+}
+
+#[async_trait]
+impl<M: SqlMachine> Transaction for Reading<M> {
+    async fn run(&mut self, request: Request) -> Result<Ran, SessionError> {
+        let ran = self.attempt(request, writes).await?;
+        ran.ok_or(SessionError::ReadOnly)
     }
 
     async fn commit(&mut self) -> Result<Committed, SessionError> {

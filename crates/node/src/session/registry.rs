@@ -6,10 +6,9 @@
 use super::SESSIONS_MAX;
 use super::life::{CALLS_MAX, Call, Life};
 use super::transaction::Transaction;
-use async_trait::async_trait;
 use sqlrep_core::{NodeId, WriteError};
 use sqlrep_env::{Env, Moment};
-use sqlrep_service::{Committed, End, Session, SessionError, SessionId, SessionOptions};
+use sqlrep_service::{Committed, End, SessionError, SessionId, SessionOptions};
 use sqlrep_sql::{Reply, Request};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -227,7 +226,7 @@ impl Registry {
     }
 
     /// Its only user is gone: takes it back without waiting.
-    fn abandon(&self, id: SessionId) {
+    pub(super) fn abandon(&self, id: SessionId) {
         if let Some(line) = self.state().open.get_mut(&id) {
             *line = None;
         }
@@ -254,33 +253,6 @@ impl Registry {
             opened: state.opened,
             ended,
         }
-    }
-}
-
-/// A session of this node in the hand of its only user.
-pub(super) struct Handle {
-    pub(super) registry: Arc<Registry>,
-    pub(super) id: SessionId,
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.registry.abandon(self.id);
-    }
-}
-
-#[async_trait]
-impl Session for Handle {
-    async fn run(&mut self, request: Request) -> Result<Reply, SessionError> {
-        self.registry.run(self.id, request).await
-    }
-
-    async fn commit(&mut self) -> Result<Committed, SessionError> {
-        self.registry.commit(self.id).await
-    }
-
-    async fn rollback(&mut self) -> Result<(), SessionError> {
-        self.registry.rollback(self.id).await
     }
 }
 

@@ -22,6 +22,11 @@ pub(super) trait Transaction: Send {
 
     /// Commits. Only [`SessionError::Open`] leaves it open.
     async fn commit(&mut self) -> Result<Committed, SessionError>;
+
+    /// Waits until it can't go on, whatever its client does, and tells why. For ever, where it stands on nothing that ends.
+    async fn lost(&mut self) -> End {
+        std::future::pending().await
+    }
 }
 
 /// What a COMMIT means for its transaction; none: it is still open.

@@ -8,6 +8,7 @@
 
 mod crash;
 mod divergence;
+mod drafts;
 mod full;
 mod sessions;
 mod slow;

@@ -7,6 +7,7 @@ use sqlrep_env::{Env, Timer};
 use sqlrep_node::{Net, Node, NodeError, NodeOptions, Surroundings};
 use sqlrep_service::QueryOptions;
 use sqlrep_sql::{Outcome, Request, Value};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ pub(crate) struct World {
     pub(crate) cost: fn(&'static str) -> Duration,
     pub(crate) queue_requests_max: usize,
     pub(crate) log_retention_entries: u64,
+    pub(crate) cluster_settings: BTreeMap<String, String>,
     runs: u64,
 }
 
@@ -48,6 +50,7 @@ impl World {
             cost,
             queue_requests_max: 1000,
             log_retention_entries: 100_000,
+            cluster_settings: BTreeMap::new(),
             runs: 0,
         }
     }
@@ -86,6 +89,7 @@ impl World {
         options.log_segment_bytes = 1 << 20;
         options.queue_requests_max = self.queue_requests_max;
         options.log_retention_entries = self.log_retention_entries;
+        options.cluster_settings = self.cluster_settings.clone();
         options.surroundings = Some(Surroundings {
             disk: Arc::new(self.disks[at].clone()) as Arc<dyn Disk>,
             network: Net::Links(Arc::new(self.board.plug(node))),

@@ -10,6 +10,7 @@ mod crash;
 mod divergence;
 #[path = "../seam/full.rs"]
 mod full;
+mod holding;
 #[path = "../seam/sessions.rs"]
 mod sessions;
 #[path = "../seam/slow.rs"]

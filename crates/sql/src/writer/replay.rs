@@ -31,12 +31,7 @@ impl Run {
         // Its rows aren't kept: they take no room of the entry's replies.
         self.room.bytes = self.room_given;
         if same && self.ended_well(connection)? {
-            if self.set.0 {
-                counters.last_insert_id = own.last_insert_id;
-            }
-            if self.set.1 {
-                counters.rows_affected = own.rows_affected;
-            }
+            self.count(own, counters);
             return Ok(Reply::default());
         }
         self.roll_back(connection)

@@ -12,10 +12,10 @@ use sqlrep_store::{Change, PageNumber};
 use std::time::Duration;
 
 const TABLE: &str = "CREATE TABLE t (id INTEGER PRIMARY KEY, x)";
-const IDS: &str = "SELECT id FROM t ORDER BY id";
+pub(super) const IDS: &str = "SELECT id FROM t ORDER BY id";
 
 /// A leader and a follower behind a blank entry of term 1 and a set with the table; the epoch goes on.
-fn pair() -> (Bed, Bed, crate::PageEpoch) {
+pub(super) fn pair() -> (Bed, Bed, crate::PageEpoch) {
     let (leader, follower) = (Bed::new(1), Bed::new(2));
     let blank = (id(1, 1), Payload::Blank);
     leader.apply(&blank);
@@ -28,7 +28,7 @@ fn pair() -> (Bed, Bed, crate::PageEpoch) {
     (leader, follower, epoch)
 }
 
-fn equal(one: &Bed, two: &Bed) {
+pub(super) fn equal(one: &Bed, two: &Bed) {
     assert_eq!(one.checksum(), two.checksum());
     assert!(one.pages() == two.pages(), "equal byte for byte");
     assert_eq!(

@@ -2,6 +2,7 @@
 
 use super::super::transaction::Ran;
 use super::*;
+use async_trait::async_trait;
 use sqlrep_core::LogIndex;
 use sqlrep_sql::Begin;
 use std::sync::atomic::{AtomicUsize, Ordering};
