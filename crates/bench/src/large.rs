@@ -9,7 +9,9 @@
 //! The nodes run with the limits of a default node but for those that such a transaction needs (`flags`). A peak is that of the
 //! process since its start: a later statement's holds the earlier ones'.
 //!
-//! It doesn't do: rounds. Each statement runs once.
+//! What a node refuses as certainly not done, because its leadership changed perhaps, is sent again; the time is that of the last try.
+//!
+//! It doesn't do: rounds. Each statement is done once.
 
 use crate::http::client::{Answer, bare, post, within};
 use crate::http::nodes::{Cluster, NODES, Nodes};
@@ -29,6 +31,8 @@ const ROW_BYTES: u64 = 1000;
 const PAGE_BYTES: u64 = 4096;
 /// What a statement may take; nodes let no write wait longer.
 const STATEMENT_MAX: Duration = Duration::from_secs(600);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What is measured, and where.
 pub struct LargeBench {
@@ -134,7 +138,25 @@ fn story(rows: u64) -> [(&'static str, String); 3] {
     ]
 }
 
+/// Runs a statement until it isn't refused.
 async fn ran(
+    bench: &LargeBench,
+    nodes: &Nodes,
+    name: &'static str,
+    sql: &str,
+) -> Result<Ran, BenchError> {
+    let asked = async {
+        loop {
+            match tried(bench, nodes, name, sql).await {
+                Err(BenchError::Unavailable(_)) => tokio::time::sleep(PAUSE).await,
+                done => return done,
+            }
+        }
+    };
+    in_time("a large statement is done", asked).await
+}
+
+async fn tried(
     bench: &LargeBench,
     nodes: &Nodes,
     name: &'static str,
@@ -211,14 +233,19 @@ async fn check(nodes: &Nodes) -> Result<Value, BenchError> {
             {
                 return Ok(answer);
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(PAUSE).await;
         }
     };
-    match tokio::time::timeout(STATEMENT_MAX, asked).await {
-        Ok(answer) => answer,
-        Err(_) => Err(BenchError::Late {
-            what: "the replicas are compared",
-            waited: STATEMENT_MAX,
-        }),
-    }
+    in_time("the replicas are compared", asked).await
+}
+
+async fn in_time<T>(
+    what: &'static str,
+    asked: impl Future<Output = Result<T, BenchError>>,
+) -> Result<T, BenchError> {
+    let waited = STATEMENT_MAX;
+    let late = |_| Err(BenchError::Late { what, waited });
+    tokio::time::timeout(STATEMENT_MAX, asked)
+        .await
+        .unwrap_or_else(late)
 }

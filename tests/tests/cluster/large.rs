@@ -5,11 +5,17 @@ use crate::command::sqlrep;
 use serde_json::Value;
 
 /// The table; each of the three statements changes all of it.
-const MIB: f64 = 64.0;
+const MIB: f64 = 96.0;
 
-/// What a node may have: it has about 60 MiB when it does nothing, a log that keeps 32 MiB of entries, and a few parts of 8 MiB on
-/// their way to each follower. A node that held a set as a whole has it as images, parts and frames, several times over.
-const MEMORY_MIB_MAX: f64 = 260.0;
+/// What a node may have. In statement mode 80 MiB were measured; in page mode 190 MiB on the leader, of them 32 MiB of entries that the log
+/// keeps and a few parts of 8 MiB on their way to each follower. A node that held a set as a whole would have it as parts and as
+/// commands too, twice the table more.
+fn memory_mib_max() -> f64 {
+    match MODE {
+        "page" => 280.0,
+        _ => 160.0,
+    }
+}
 
 /// Rule 26: a large transaction is one entry of SQL, or a set of many parts of which few are in memory at a time; either way all
 /// nodes have the same bytes in the end.
@@ -45,7 +51,7 @@ fn transactions_larger_than_memory_end_equal_on_all_nodes() {
         for node in 1..=3 {
             let name = format!("{statement}: memory of node {node}, most until then");
             let most = figure(&name);
-            assert!(most <= MEMORY_MIB_MAX, "{name}: {most} MiB");
+            assert!(most <= memory_mib_max(), "{name}: {most} MiB");
         }
     }
     let left = std::fs::read_dir(folder.path()).unwrap();
