@@ -7,7 +7,7 @@ use sqlrep_http_api::{HEAD_BYTES_MAX, Options};
 use sqlrep_node::{
     ClusterSettings, NodeOptions, QUERY_RUN_MAX, QUERY_WAIT_MAX, SESSIONS_MAX, WRITE_WAIT_MAX,
 };
-use sqlrep_service::{SESSION_IDLE, SESSION_TOTAL};
+use sqlrep_service::{SESSION_IDLE, SESSION_TOTAL, WRITER_WAIT_MAX};
 use sqlrep_sql::{READ_BYTES_MAX, READ_ROWS_MAX};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -166,17 +166,22 @@ fn limits() -> BTreeMap<&'static str, (String, &'static str)> {
             "",
         ),
         (
-            "statements of a session that writes",
+            "time a session waits for the writer (page mode)",
+            seconds(WRITER_WAIT_MAX),
+            "",
+        ),
+        (
+            "statements of a session that writes (statement mode)",
             cluster.sql.statements_max.to_string(),
             "",
         ),
         (
-            "bytes of a session's statements",
+            "bytes of a session's statements (statement mode)",
             cluster.request_bytes_max.to_string(),
             "--request-limit",
         ),
         (
-            "steps of a session that writes, together",
+            "steps of a session that writes, together; in page mode of one call",
             cluster.sql.steps_max.to_string(),
             "--step-budget",
         ),
