@@ -60,7 +60,7 @@ fn parts_are_measured_beside_their_baselines() {
     assert_eq!(targets(&log), wanted);
     let store = bench(&["store"]);
     assert!(store.out.contains("plain SQLite, WAL, FULL"), "{store:?}");
-    let embedded = bench(&["embedded", "--json"]);
+    let embedded = bench(&["embedded", "--only=node", "--json"]);
     let wanted = ["point SELECT, Node::reader() / plain >= 0.7"];
     assert_eq!(targets(&embedded), wanted);
 }
