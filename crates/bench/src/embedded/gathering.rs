@@ -126,24 +126,17 @@ fn rows(at: usize, floor: Duration, rounds: &Rounds<Round>) -> [Row; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sqlrep_env::Env;
-    use sqlrep_node::Mode;
+    use crate::embedded::Part;
+    use crate::embedded::tests::short_run;
 
     #[test]
     fn a_short_run_compares_both() {
-        let folder = tempfile::tempdir().unwrap();
-        let bench = EmbeddedBench {
-            folder: folder.path().to_owned(),
-            env: Env::real(),
-            mode: Mode::Page,
-            rounds: 3,
-            slice: Duration::from_millis(100),
-            sync_floor: Some(Duration::from_millis(2)),
-        };
-        let report = match gathering(&bench) {
-            Ok(report) => report,
-            Err(BenchError::Unsteady { rounds: 3 }) => return, // a busy machine is told as one
-            Err(error) => panic!("{error}"),
+        let Some(report) = short_run(
+            Part::Gathering,
+            Duration::from_millis(100),
+            Some(Duration::from_millis(2)),
+        ) else {
+            return;
         };
         assert_eq!(report.rows.len(), 8);
         let times = report.rows.iter().filter(|row| row.unit == "x");

@@ -65,3 +65,30 @@ pub fn embedded(bench: &EmbeddedBench, part: Part) -> Result<Report, BenchError>
         Part::Readers => readers::readers(bench),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A few short rounds in page mode; none on a machine that is too busy for one to be steady, which is told as such.
+    pub(super) fn short_run(
+        part: Part,
+        slice: Duration,
+        sync_floor: Option<Duration>,
+    ) -> Option<Report> {
+        let folder = tempfile::tempdir().unwrap();
+        let bench = EmbeddedBench {
+            folder: folder.path().to_owned(),
+            env: Env::real(),
+            mode: Mode::Page,
+            rounds: 3,
+            slice,
+            sync_floor,
+        };
+        match embedded(&bench, part) {
+            Ok(report) => Some(report),
+            Err(BenchError::Unsteady { rounds: 3 }) => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}

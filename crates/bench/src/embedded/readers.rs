@@ -277,24 +277,13 @@ fn rows(rounds: &Rounds<Round>) -> Vec<Row> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sqlrep_env::Env;
-    use sqlrep_node::Mode;
+    use crate::embedded::Part;
+    use crate::embedded::tests::short_run;
 
     #[test]
     fn a_short_run_has_both_readers() {
-        let folder = tempfile::tempdir().unwrap();
-        let bench = EmbeddedBench {
-            folder: folder.path().to_owned(),
-            env: Env::real(),
-            mode: Mode::Page,
-            rounds: 3,
-            slice: Duration::from_millis(100),
-            sync_floor: None,
-        };
-        let report = match readers(&bench) {
-            Ok(report) => report,
-            Err(BenchError::Unsteady { rounds: 3 }) => return, // a busy machine is told as one
-            Err(error) => panic!("{error}"),
+        let Some(report) = short_run(Part::Readers, Duration::from_millis(100), None) else {
+            return;
         };
         assert!(report.rows.iter().all(|row| row.median > 0.0), "{report}");
         let judged = report.rows.iter().filter(|row| row.is_met().is_some());
