@@ -29,13 +29,22 @@ pub(crate) async fn answered<S, T: Send + 'static>(
     worker: &Actor<S>,
     job: impl FnOnce(&mut S) -> T + Send + 'static,
 ) -> Result<T, NoAnswer> {
+    let answer = asked(worker, job)?;
+    answer.await.map_err(|_| NoAnswer::Ended)
+}
+
+/// Queues `job` on `worker`; what it gives comes over the channel, which is closed unused if the worker has ended.
+pub(crate) fn asked<S, T: Send + 'static>(
+    worker: &Actor<S>,
+    job: impl FnOnce(&mut S) -> T + Send + 'static,
+) -> Result<oneshot::Receiver<T>, NoAnswer> {
     let (sender, receiver) = oneshot::channel();
     let sent = worker.send(move |state| {
         // The waiting side is gone only if whoever asked has ended.
         sender.send(job(state)).ok();
     });
     sent.map_err(|_| NoAnswer::QueueFull)?;
-    receiver.await.map_err(|_| NoAnswer::Ended)
+    Ok(receiver)
 }
 
 /// Has `start` called with a callback of a log, and waits for it; [`NoAnswer::Ended`] if it was dropped uncalled.

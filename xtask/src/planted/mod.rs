@@ -49,7 +49,7 @@ const fn within(package: &'static str, file: &'static str, name: &'static str) -
 }
 
 /// The patches, by their names, and who catches them.
-const BUGS: [(&str, Test); 13] = [
+const BUGS: [(&str, Test); 14] = [
     (
         "early-reply",
         within(
@@ -136,6 +136,14 @@ const BUGS: [(&str, Test); 13] = [
             "sqlrep-core",
             "cluster",
             "keys::a_retry_after_a_lost_leader_is_done_once",
+        ),
+    ),
+    (
+        "set-between-parts",
+        within(
+            "sqlrep-core",
+            "cluster",
+            "writes::a_batch_in_line_comes_behind_all_parts",
         ),
     ),
     (

@@ -10,21 +10,30 @@
 //! Invariant 2: while an entry of a term is applied, no epoch of another term lives or begins (safety rule
 //! 24): `keep_only` bars them first, and returns when the last one is dropped.
 //! Invariant 3: none lives on a state that isn't trusted, and none begins in a term in which it wasn't.
+//! Invariant 4 (safety rule 26): nothing runs while parts of the set that was sealed last weren't taken.
 
-use crate::answered::{NoAnswer, answered};
+use crate::answered::{NoAnswer, answered, asked};
 use crate::{Epoch, EpochEnd, EpochId, Interrupt, Sealed, StateMachine, Term};
 use sqlrep_env::{Actor, Env, Executor, InlineExecutor, QueueFull};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
-/// Begin, run, end and the last job before the worker closes, each at most a few at a time.
+/// Begin, two runs, end and the last job before the worker closes, each at most a few at a time.
 const JOBS_MAX: usize = 16;
 
 /// Why its queue is never full.
 const FEW_JOBS: &str = "each caller waits for its job, few at a time";
 
 /// The writer worker's value.
-type Writer<M> = Option<(EpochId, <M as StateMachine>::Epoch)>;
+type Writer<M> = Option<Living<<M as StateMachine>::Epoch>>;
+
+/// The epoch that lives.
+struct Living<E> {
+    id: EpochId,
+    epoch: E,
+    /// Of the set that was sealed last.
+    parts_left: u32,
+}
 
 struct Gate {
     /// Term whose entries are being applied; an epoch of another one doesn't begin. None: none begins.
@@ -51,6 +60,22 @@ pub(crate) struct Epochs<M: StateMachine> {
     gate: Arc<Mutex<Gate>>,
     /// The epoch that lives, for those who wait for its end.
     alive: watch::Sender<Option<EpochId>>,
+}
+
+/// A run that is queued or under way.
+pub(crate) struct Running<T, R, C>(Option<oneshot::Receiver<Gave<T, R, C>>>);
+
+/// What a run gave, and what came with its batch.
+type Gave<T, R, C> = Option<(Ran<T, R>, Option<C>)>;
+
+impl<T, R, C> Running<T, R, C> {
+    /// Waits for it; may be dropped and called again.
+    pub(crate) async fn gave(&mut self) -> Gave<T, R, C> {
+        match &mut self.0 {
+            Some(run) => run.await.ok().flatten(),
+            None => None,
+        }
+    }
 }
 
 /// What a batch gave.
@@ -106,7 +131,12 @@ impl<M: StateMachine> Epochs<M> {
                 assert!(writer.is_none(), "invariant 1: one epoch at a time");
                 alive.send_replace(Some(id));
                 let (epoch, interrupt) = machine.lead(id);
-                *writer = Some((id, epoch));
+                let parts_left = 0;
+                *writer = Some(Living {
+                    id,
+                    epoch,
+                    parts_left,
+                });
                 led(&gate, interrupt);
             }
             begun
@@ -114,25 +144,32 @@ impl<M: StateMachine> Epochs<M> {
         self.answered(lead).await.unwrap_or(false)
     }
 
-    /// Runs `batch` in the epoch and seals it; `keyed` tells which replies are kept. None if the epoch has ended: nothing was
-    /// run, the batch is handed back.
-    pub(crate) async fn run<T: Send + 'static>(
+    /// Queues a run in the epoch: `gather` gives the batch when its turn has come, `keyed` tells which replies are kept, and what
+    /// was run is sealed. One other run may be queued before it.
+    ///
+    /// Comes to none if nothing was gathered: the epoch is gone, parts of a set were left, or `gather` gave nothing. An epoch that
+    /// has come to its end by itself gathers nothing either, and tells of it.
+    pub(crate) fn run<T: Send + 'static, C: Send + 'static>(
         &self,
         id: EpochId,
-        batch: Vec<(T, M::Request)>,
+        gather: impl FnOnce() -> Option<(Vec<(T, M::Request)>, C)> + Send + 'static,
         keyed: fn(&T) -> bool,
-    ) -> Result<Ran<T, M::Reply>, Vec<(T, M::Request)>> {
+    ) -> Running<T, M::Reply, C> {
         let run = move |writer: &mut Writer<M>| match writer {
-            Some((live, epoch)) if *live == id => Ok(run(epoch, batch, keyed)),
-            _ => Err(batch),
+            Some(living) if living.id == id && living.parts_left == 0 => living.run(gather, keyed),
+            _ => None,
         };
-        let ran = self.answered(run).await;
-        ran.unwrap_or_else(|| Err(Vec::new()))
+        let asked = asked(&self.writer, run);
+        Running(asked.map_err(|none| none.assert_ended(FEW_JOBS)).ok())
     }
 
     /// The next part of the set that the epoch sealed last; or why it never comes.
     pub(crate) async fn next_part(&self, id: EpochId) -> Result<Sealed, EpochEnd> {
-        let given = self.within(id, next_part).await;
+        let next = move |writer: &mut Writer<M>| match writer {
+            Some(living) if living.id == id => living.next_part(),
+            _ => Err(EpochEnd::Interrupted),
+        };
+        let given = self.answered(next).await;
         given.unwrap_or(Err(EpochEnd::Interrupted))
     }
 
@@ -143,7 +180,7 @@ impl<M: StateMachine> Epochs<M> {
         job: impl FnOnce(&mut M::Epoch) -> T + Send + 'static,
     ) -> Option<T> {
         let within = move |writer: &mut Writer<M>| match writer {
-            Some((live, epoch)) if *live == id => Some(job(epoch)),
+            Some(living) if living.id == id => Some(job(&mut living.epoch)),
             _ => None,
         };
         self.answered(within).await.flatten()
@@ -305,21 +342,43 @@ fn mark(gate: &Mutex<Gate>, wanted: &impl Fn(EpochId) -> bool) -> Marked {
     }
 }
 
-fn run<E: Epoch, T>(
-    epoch: &mut E,
-    batch: Vec<(T, E::Request)>,
-    keyed: fn(&T) -> bool,
-) -> Ran<T, E::Reply> {
-    let step = |(client, request): (T, E::Request)| {
-        let step = if keyed(&client) {
-            epoch.run_keyed(request)
-        } else {
-            epoch.run(request)
+impl<E: Epoch> Living<E> {
+    fn run<T, C>(
+        &mut self,
+        gather: impl FnOnce() -> Option<(Vec<(T, E::Request)>, C)>,
+        keyed: fn(&T) -> bool,
+    ) -> Gave<T, E::Reply, C> {
+        let epoch = &mut self.epoch;
+        if let Some(end) = epoch.ended() {
+            let (steps, sealed) = (Vec::new(), Err(end));
+            return Some((Ran { steps, sealed }, None));
+        }
+        let (batch, with) = gather()?;
+        let step = |(client, request): (T, E::Request)| {
+            let step = if keyed(&client) {
+                epoch.run_keyed(request)
+            } else {
+                epoch.run(request)
+            };
+            (client, step)
         };
-        (client, step)
-    };
-    let steps = batch.into_iter().map(step).collect();
-    sealed(epoch, steps)
+        let steps = batch.into_iter().map(step).collect();
+        let ran = sealed(epoch, steps);
+        if let Ok(Some(sealed)) = &ran.sealed {
+            self.parts_left = sealed.parts_left;
+        }
+        Some((ran, Some(with)))
+    }
+
+    fn next_part(&mut self) -> Result<Sealed, EpochEnd> {
+        let part = self.epoch.next_part();
+        if let Some(end) = self.epoch.ended() {
+            return Err(end);
+        }
+        let part = part.expect("an epoch that goes on gives the parts that it told of");
+        self.parts_left = part.parts_left;
+        Ok(part)
+    }
 }
 
 /// Seals what `steps` took in.
@@ -335,12 +394,4 @@ pub(crate) fn sealed<E: Epoch, T>(
         }
     };
     Ran { steps, sealed }
-}
-
-fn next_part<E: Epoch>(epoch: &mut E) -> Result<Sealed, EpochEnd> {
-    let part = epoch.next_part();
-    match epoch.ended() {
-        Some(end) => Err(end),
-        None => Ok(part.expect("an epoch that goes on gives the parts that it told of")),
-    }
 }

@@ -13,7 +13,7 @@ use crate::member::keys::{Key, KeyKind};
 use crate::{EntryId, WriteError};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 /// A request that was done.
@@ -64,18 +64,44 @@ pub(crate) type Client<Q, R> = oneshot::Sender<Answer<Q, R>>;
 /// A request in a command: its reply if the leader already has it, and who waits for it.
 pub(crate) type Pending<Q, R> = (Option<R>, Client<Q, R>);
 
-/// Keys of requests without a verdict.
-#[derive(Debug, Default)]
-pub(crate) struct KeySet(BTreeSet<(KeyKind, Bytes)>);
+type KeyName = (KeyKind, Bytes);
 
-impl KeySet {
-    /// Answers whether it wasn't there yet.
-    pub(crate) fn insert(&mut self, key: &Key) -> bool {
-        self.0.insert((key.kind, key.name.clone()))
+/// The keys of all requests on the writer and without a verdict.
+type Claimed = Arc<Mutex<BTreeSet<KeyName>>>;
+
+fn lock(claimed: &Claimed) -> MutexGuard<'_, BTreeSet<KeyName>> {
+    // One insertion or removal at a time.
+    claimed.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The keys of one batch, from before it runs to its verdict: while this lives nothing else with one of them is executed (safety
+/// rule 27).
+#[derive(Debug)]
+pub(crate) struct Claims {
+    own: Vec<KeyName>,
+    all: Claimed,
+}
+
+impl Claims {
+    /// Whether the key is this batch's from now on; else a request with it is under way.
+    pub(crate) fn claim(&mut self, key: &Key) -> bool {
+        let name = (key.kind, key.name.clone());
+        let is_free = lock(&self.all).insert(name.clone());
+        if is_free {
+            self.own.push(name);
+        }
+        is_free
     }
+}
 
-    pub(crate) fn contains(&self, key: &Key) -> bool {
-        self.0.contains(&(key.kind, key.name.clone()))
+impl Drop for Claims {
+    fn drop(&mut self) {
+        if !self.own.is_empty() {
+            let mut all = lock(&self.all);
+            for name in &self.own {
+                all.remove(name);
+            }
+        }
     }
 }
 
@@ -83,7 +109,7 @@ impl KeySet {
 pub(crate) struct Batch<Q, R> {
     pub clients: Vec<Pending<Q, R>>,
     /// The keys of their requests.
-    pub keys: KeySet,
+    pub keys: Claims,
     /// Freed with the batch.
     pub slot: OwnedSemaphorePermit,
 }
@@ -114,6 +140,7 @@ struct Table<Q, R> {
 /// The table.
 pub(crate) struct InFlight<Q, R> {
     origin: Origin,
+    claimed: Claimed,
     table: Mutex<Table<Q, R>>,
     /// Commands without a verdict.
     count: watch::Sender<usize>,
@@ -123,6 +150,7 @@ impl<Q, R> InFlight<Q, R> {
     pub(crate) fn new(origin: Origin) -> Self {
         Self {
             origin,
+            claimed: Claimed::default(),
             table: Mutex::new(Table {
                 batches: BTreeMap::new(),
                 undone: false,
@@ -165,12 +193,12 @@ impl<Q, R> InFlight<Q, R> {
         self.count.send_replace(count);
     }
 
-    /// Whether a request with this key is in flight (safety rule 27).
-    pub(crate) fn holds(&self, key: &Key) -> bool {
-        self.table()
-            .batches
-            .values()
-            .any(|held| held.batch.keys.contains(key))
+    /// For the keys of a batch; none so far.
+    pub(crate) fn claims(&self) -> Claims {
+        Claims {
+            own: Vec::new(),
+            all: self.claimed.clone(),
+        }
     }
 
     /// What a reply stands on that was computed behind the newest command.
@@ -241,6 +269,7 @@ impl<Q, R> Held<Q, R> {
     fn applied(self, outcomes: Vec<Result<Done<R>, WriteError>>, id: EntryId) {
         let (answered, waiting) = (outcomes.len(), self.batch.clients.len());
         assert_eq!(answered, waiting, "one outcome for each item of {id}");
+        drop(self.batch.keys);
         for (outcome, (_, client)) in outcomes.into_iter().zip(self.batch.clients) {
             tell(client, outcome);
         }
@@ -250,6 +279,7 @@ impl<Q, R> Held<Q, R> {
 
     /// Replies held since execution (page mode).
     fn accepted(self, id: EntryId) {
+        drop(self.batch.keys);
         for (reply, client) in self.batch.clients {
             let reply = reply.expect("what isn't executed on apply has been executed before");
             tell(client, Ok(Done::now(reply, id)));
@@ -259,6 +289,7 @@ impl<Q, R> Held<Q, R> {
     }
 
     fn fail(self, error: &WriteError) {
+        drop(self.batch.keys);
         for (_, client) in self.batch.clients {
             tell(client, Err(error.clone()));
         }
@@ -282,7 +313,6 @@ fn told(dependents: Vec<oneshot::Sender<bool>>, done: bool) {
 mod tests {
     use super::*;
     use crate::{LogIndex, NodeId, Term};
-    use std::sync::Arc;
     use tokio::sync::Semaphore;
 
     fn origin(boot: u64) -> Origin {
@@ -312,7 +342,7 @@ mod tests {
         let (client, waits) = oneshot::channel();
         let slot = slots.clone().try_acquire_owned().unwrap();
         let clients = vec![(held, client)];
-        let keys = KeySet::default();
+        let keys = InFlight::<(), u32>::new(origin(1)).claims();
         let batch = Batch {
             clients,
             keys,
@@ -366,6 +396,31 @@ mod tests {
         assert!(matches!(table.after_newest(), Base::Undone));
         table.begin_epoch();
         assert!(matches!(table.after_newest(), Base::Done));
+    }
+
+    /// Rule 27: a key is taken from before its request runs, on to the verdict on its command, or for as long as the batch lives
+    /// that never became one. In between two looks at what is in flight it could be executed twice.
+    #[test]
+    fn a_key_is_claimed_until_its_verdict() {
+        let (table, slots) = (InFlight::new(origin(1)), Arc::new(Semaphore::new(1)));
+        let key = Key {
+            kind: KeyKind::Client,
+            name: Bytes::from_static(b"k"),
+            digest: 7,
+            known: LogIndex(0),
+            reply: None,
+        };
+        let (mut running, mut behind) = (table.claims(), table.claims());
+        assert!(running.claim(&key));
+        assert!(!behind.claim(&key) && !running.claim(&key));
+        drop(behind);
+        let (mut command, _waits) = batch(&slots, Some(7));
+        command.keys = running;
+        table.insert(1, command);
+        assert!(!table.claims().claim(&key), "it has no verdict");
+        table.settle(origin(1), 1, id(), Settled::Accepted);
+        assert!(table.claims().claim(&key));
+        assert!(table.claims().claim(&key), "that batch is gone");
     }
 
     #[test]

@@ -37,6 +37,7 @@ mod epochs;
 mod failure;
 mod founder;
 mod founding;
+mod gather;
 mod greet;
 mod in_flight;
 mod judge;

@@ -7,7 +7,9 @@
 //!                        └──────────── any refusal ends the epoch ◄────────────────┘
 //! ```
 //!
-//! A client's own transaction has the epoch for itself from its turn in the line to its end (`reserve`).
+//! Where epochs execute ahead of the log a second batch is in line behind the one that runs, and gathers when that is sealed: the
+//! writer doesn't wait for this task between the two. A client's own transaction has the epoch for itself from its turn in the line
+//! to its end (`reserve`).
 //!
 //! Invariant 1 (safety rule 21): a slot is taken before requests are, and is free again when the command has
 //! its verdict.
@@ -26,9 +28,9 @@
 //! | stopped before it was handed over | `Stopped` |
 //! | stopped afterwards | `Unknown` |
 
-use crate::member::in_flight::{Base, Batch, Done, KeySet, tell};
-use crate::member::keys::Verdict as KeyVerdict;
-use crate::member::queue::give_back;
+use crate::member::epochs::Running;
+use crate::member::gather::Gatherer;
+use crate::member::in_flight::{Base, Batch, Claims, Done, tell};
 use crate::member::reserve::Grant;
 use crate::member::standing::{Standing, lost};
 use crate::member::{
@@ -56,15 +58,22 @@ const PARTS_IN_FLIGHT_MAX: usize = 3;
 /// Looked at again this often where no event tells.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-type KeyedOf<M> = Keyed<<M as StateMachine>::Request>;
+pub(super) type KeyedOf<M> = Keyed<<M as StateMachine>::Request>;
 pub(crate) type Requests<M> = Queue<KeyedOf<M>, <M as StateMachine>::Reply, GrantOf<M>>;
 pub(crate) type GrantOf<M> = Grant<<M as StateMachine>::Request, <M as StateMachine>::Reply>;
 pub(crate) type ClientOf<M> = Client<KeyedOf<M>, <M as StateMachine>::Reply>;
 /// Who waits for a request, and its key.
 pub(crate) type Waiting<M> = (ClientOf<M>, Option<Key>);
 /// Requests to be executed, in order.
-type BatchOf<M> = Vec<(Waiting<M>, <M as StateMachine>::Request)>;
+pub(super) type BatchOf<M> = Vec<(Waiting<M>, <M as StateMachine>::Request)>;
 type Verdict = openraft::alias::OneshotReceiverOf<TypeConfig, ClientWriteResult<TypeConfig>>;
+
+/// A batch on the writer.
+struct Round<M: StateMachine> {
+    epoch: EpochId,
+    slot: OwnedSemaphorePermit,
+    running: Running<Waiting<M>, M::Reply, Claims>,
+}
 
 /// The one task that proposes.
 pub(crate) struct Proposer<M: StateMachine> {
@@ -74,6 +83,9 @@ pub(crate) struct Proposer<M: StateMachine> {
     /// Those in which this node is confirmed as the leader, not those that ask another one.
     rounds: Rounds,
     counters: Arc<Counters>,
+    gatherer: Gatherer<M>,
+    /// Whether a batch may be in line behind the one that runs.
+    queues_ahead: bool,
     tasks: Tasks,
     /// Commands sealed so far by this process.
     sequence: u64,
@@ -89,6 +101,12 @@ impl<M: StateMachine> Proposer<M> {
             queue: inner.queue.clone(),
             rounds: inner.read_index.here.clone(),
             counters: inner.counters.clone(),
+            gatherer: Gatherer::new(
+                inner.shared.clone(),
+                inner.queue.clone(),
+                inner.counters.clone(),
+            ),
+            queues_ahead: inner.shared.machine.executes_ahead(),
             tasks: inner.tasks.clone(),
             sequence: 0,
             epochs: 0,
@@ -98,21 +116,76 @@ impl<M: StateMachine> Proposer<M> {
     /// Proposes until the task is aborted.
     pub(crate) async fn run(mut self) {
         let slots = Arc::new(Semaphore::new(self.shared.settings.in_flight_entries_max));
+        let mut round = None;
         loop {
-            self.queue.filled().await;
-            match self.slot_and_epoch(&slots).await {
-                Ok(_) if self.shared.log.is_full() => {
-                    self.queue.return_all(&WriteError::DiskFull);
-                }
-                Ok((slot, epoch)) => {
-                    self.round(slot, epoch).await;
+            round = match round {
+                None => self.first(&slots).await,
+                Some(round) => self.behind(round, &slots).await,
+            };
+        }
+    }
+
+    /// With nothing on the writer: what waits longest, a batch or one client's own transaction.
+    async fn first(&mut self, slots: &Arc<Semaphore>) -> Option<Round<M>> {
+        self.queue.filled().await;
+        match self.slot_and_epoch(slots).await {
+            Ok(_) if self.shared.log.is_full() => self.queue.return_all(&WriteError::DiskFull),
+            Ok((slot, epoch)) => match self.queue.take_wish() {
+                None => return Some(self.begun(slot, epoch)),
+                Some(wish) => {
+                    self.lend(slot, epoch, wish).await;
                     self.queue.hand_over();
                 }
-                Err(leader) => {
-                    self.end_epoch().await;
-                    self.queue.return_all(&WriteError::NotLeader { leader });
-                }
+            },
+            Err(leader) => {
+                self.end_epoch().await;
+                self.queue.return_all(&WriteError::NotLeader { leader });
             }
+        }
+        None
+    }
+
+    /// While `round` runs: another one behind it, once there is something to gather and a slot.
+    async fn behind(&mut self, mut round: Round<M>, slots: &Arc<Semaphore>) -> Option<Round<M>> {
+        let (gave, next) = tokio::select! {
+            biased;
+            gave = round.running.gave() => (gave, None),
+            slot = self.slot_behind(slots) => {
+                let next = self.begun(slot, round.epoch);
+                (round.running.gave().await, Some(next))
+            }
+        };
+        if let Some((ran, keys)) = gave {
+            let was_gathered = keys.is_some();
+            let keys = keys.unwrap_or_else(|| self.shared.in_flight.claims());
+            self.propose(round.slot, round.epoch, ran, keys).await;
+            if was_gathered {
+                self.queue.hand_over();
+            }
+        }
+        next
+    }
+
+    async fn slot_behind(&self, slots: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+        if !self.queues_ahead || self.shared.log.is_full() {
+            return std::future::pending().await;
+        }
+        self.queue.filled_with_requests().await;
+        let slot = slots.clone().acquire_owned().await;
+        slot.expect("nobody closes it")
+    }
+
+    fn begun(&self, slot: OwnedSemaphorePermit, epoch: EpochId) -> Round<M> {
+        let gatherer = self.gatherer.clone();
+        let keyed = |(_, key): &Waiting<M>| key.is_some();
+        let running = self
+            .shared
+            .epochs
+            .run(epoch, move || gatherer.gather(), keyed);
+        Round {
+            epoch,
+            slot,
+            running,
         }
     }
 
@@ -185,64 +258,17 @@ impl<M: StateMachine> Proposer<M> {
         }
     }
 
-    /// One command: gather, run, seal, propose. Or one client's own transaction, which ends in one.
-    async fn round(&mut self, slot: OwnedSemaphorePermit, epoch: EpochId) {
-        if let Some(wish) = self.queue.take_wish() {
-            return self.lend(slot, epoch, wish).await;
-        }
-        let settings = &self.shared.settings;
-        let taken = self
-            .queue
-            .gather(settings.gather_requests_max, settings.gather_bytes_max);
-        if taken.is_empty() {
-            return;
-        }
-        self.counters.gathered(taken.len());
-        let (batch, keys) = self.first_come(taken);
-        let keyed = |(_, key): &Waiting<M>| key.is_some();
-        match self.shared.epochs.run(epoch, batch, keyed).await {
-            Ok(ran) => self.propose(slot, epoch, ran, keys).await,
-            Err(back) => {
-                for ((client, key), request) in back {
-                    give_back(client, Keyed { request, key }, &WriteError::NotDone);
-                }
-            }
-        }
-    }
-
-    /// What is to be executed, with its keys. A request whose key this node's applied state knows is answered; one whose key
-    /// is under way waits for the first one's outcome: it goes back and is looked at again (safety rule 27).
-    fn first_come(&self, taken: Vec<(ClientOf<M>, KeyedOf<M>)>) -> (BatchOf<M>, KeySet) {
-        let (mut batch, mut keys) = (Vec::with_capacity(taken.len()), KeySet::default());
-        let newest = self.shared.log.state().last.map(|id| id.index);
-        for (client, Keyed { request, key }) in taken {
-            let told = key.as_ref().and_then(|key| {
-                let known = self.shared.keys.borrow();
-                known.told(self.shared.key_limits, newest, key)
-            });
-            match (told, key) {
-                (Some(KeyVerdict::Replayed { at, reply }), _) => {
-                    tell(client, self.shared.replayed(at, reply.as_ref()));
-                }
-                (Some(KeyVerdict::Refused(error)), _) => tell(client, Err(error)),
-                (_, Some(key)) if self.shared.in_flight.holds(&key) || !keys.insert(&key) => {
-                    let key = Some(key);
-                    give_back(client, Keyed { request, key }, &WriteError::NotDone);
-                }
-                (_, key) => batch.push(((client, key), request)),
-            }
-        }
-        (batch, keys)
-    }
-
     pub(super) async fn propose(
         &mut self,
         slot: OwnedSemaphorePermit,
         epoch: EpochId,
         ran: Ran<Waiting<M>, M::Reply>,
-        keys: KeySet,
+        keys: Claims,
     ) {
+        let is_over = self.shared.epochs.current() != Some(epoch);
         let sealed = match ran.sealed {
+            // Invariant 2: what it stands on was refused.
+            _ if is_over => return not_proposed::<M>(ran.steps),
             Ok(sealed) => sealed,
             Err(end) => return self.give_up(epoch, end, ran.steps).await,
         };
@@ -296,13 +322,7 @@ impl<M: StateMachine> Proposer<M> {
         steps: Vec<(Waiting<M>, Step<M::Reply>)>,
     ) {
         self.ended(epoch, end).await;
-        for ((client, _), step) in steps {
-            let error = match step {
-                Step::Refused(error) => error,
-                Step::Encoded | Step::Executed { .. } | Step::Answered(_) => WriteError::NotDone,
-            };
-            tell(client, Err(error));
-        }
+        not_proposed::<M>(steps);
     }
 
     async fn ended(&self, epoch: EpochId, end: EpochEnd) {
@@ -442,6 +462,16 @@ impl<M: StateMachine> Proposer<M> {
                 None
             }
         }
+    }
+}
+
+fn not_proposed<M: StateMachine>(steps: Vec<(Waiting<M>, Step<M::Reply>)>) {
+    for ((client, _), step) in steps {
+        let error = match step {
+            Step::Refused(error) => error,
+            Step::Encoded | Step::Executed { .. } | Step::Answered(_) => WriteError::NotDone,
+        };
+        tell(client, Err(error));
     }
 }
 

@@ -67,8 +67,8 @@ pub(crate) struct Queue<Q, R, G> {
     state: Mutex<State<Q, R, G>>,
     /// Rung when something comes in, and when a hold begins or ends.
     filled: Notify,
-    /// Whether gathered requests are neither in flight nor answered yet.
-    out: watch::Sender<bool>,
+    /// How many times something was taken out that is neither in flight nor answered yet.
+    out: watch::Sender<usize>,
     requests_max: usize,
     bytes_max: usize,
     request_bytes_max: usize,
@@ -103,7 +103,7 @@ impl<Q, R, G> Queue<Q, R, G> {
         Self {
             state: Mutex::new(state),
             filled: Notify::new(),
-            out: watch::channel(false).0,
+            out: watch::channel(0).0,
             requests_max: settings.queue_requests_max,
             bytes_max: settings.queue_bytes_max,
             request_bytes_max: settings.request_bytes_max,
@@ -180,15 +180,22 @@ impl<Q, R, G> Queue<Q, R, G> {
         }
     }
 
-    /// Waits until what was gathered last is in flight or answered.
-    pub(crate) async fn handed_over(&self) {
-        // The sender is a field of `self`, so this can't end early.
-        self.out.subscribe().wait_for(|out| !out).await.ok();
+    /// Waits until a request is the oldest, and may be taken out. For one caller, the proposer.
+    pub(crate) async fn filled_with_requests(&self) {
+        while !self.state().may_gather_requests() {
+            self.filled.notified().await;
+        }
     }
 
-    /// What was gathered is in flight or answered. Called by the proposer.
+    /// Waits until all that was taken out is in flight or answered.
+    pub(crate) async fn handed_over(&self) {
+        // The sender is a field of `self`, so this can't end early.
+        self.out.subscribe().wait_for(|out| *out == 0).await.ok();
+    }
+
+    /// What was taken out at one time is in flight or answered. Called by the proposer.
     pub(crate) fn hand_over(&self) {
-        self.out.send_replace(false);
+        self.out.send_modify(|out| *out -= 1);
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -204,7 +211,7 @@ impl<Q, R, G> Queue<Q, R, G> {
         match state.waiting.pop_first()? {
             (_, Waiting::Wish(wish)) => {
                 // Under the lock, as below.
-                self.out.send_replace(true);
+                self.out.send_modify(|out| *out += 1);
                 Some(wish)
             }
             (number, request) => {
@@ -229,8 +236,10 @@ impl<Q, R, G> Queue<Q, R, G> {
             bytes += size;
             taken.extend(state.take_out(number));
         }
-        // Under the lock: whoever holds the queue afterwards sees it.
-        self.out.send_replace(!taken.is_empty());
+        if !taken.is_empty() {
+            // Under the lock: whoever holds the queue afterwards sees it.
+            self.out.send_modify(|out| *out += 1);
+        }
         taken
     }
 
@@ -275,6 +284,10 @@ impl<Q, R, G> Drop for QueueHold<'_, Q, R, G> {
 impl<Q, R, G> State<Q, R, G> {
     fn may_gather(&self) -> bool {
         self.holds == 0 && !self.waiting.is_empty()
+    }
+
+    fn may_gather_requests(&self) -> bool {
+        self.holds == 0 && self.first_request().is_some()
     }
 
     fn take_in(&mut self, waiting: Waiting<Q, R, G>) -> u64 {
@@ -440,10 +453,14 @@ mod tests {
         let queue = queue(10, 1000);
         let _first = queue.push(1, 1);
         assert_eq!(queue.gather(1, 10).len(), 1);
+        let _in_line = queue.push(1, 1);
+        assert_eq!(queue.gather(1, 10).len(), 1);
         let hold = queue.hold();
-        let over = tokio::time::timeout(Duration::from_secs(1), queue.handed_over());
-        assert!(over.await.is_err(), "one is gathered and has no verdict");
-        queue.hand_over();
+        for left in [2, 1] {
+            let over = tokio::time::timeout(Duration::from_secs(1), queue.handed_over());
+            assert!(over.await.is_err(), "{left} are gathered and on their way");
+            queue.hand_over();
+        }
         queue.handed_over().await;
         let _second = queue.push(2, 1).unwrap();
         assert!(queue.gather(10, 100).is_empty());

@@ -68,6 +68,29 @@ async fn a_key_that_is_in_flight_is_waited_for() {
     }
 }
 
+/// Rule 27: a batch that is in line behind the one with the same key doesn't execute it once more.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_runs_is_waited_for() {
+    let cluster = writes::in_small_batches(1).await;
+    let leader = cluster.leader().await;
+    let write = |_| {
+        let member = leader.member.clone();
+        let key = Some(IdempotencyKey::new("k").unwrap());
+        tokio::spawn(async move {
+            let ask = Ask::Push("once".to_owned());
+            member.write_keyed(ask, key, Route::Here, 5 * SECOND).await
+        })
+    };
+    let waiting: Vec<_> = (0..12).map(write).collect();
+    for wait in waiting {
+        // An answer that nothing was done is definite, and wakes whoever waits for the first outcome.
+        if let Err(error) = wait.await.unwrap() {
+            assert_eq!(error.retry(), Retry::Safe);
+        }
+    }
+    assert_eq!(cluster.agreed(1).await, ["once"]);
+}
+
 /// Rule 29: the first reply comes again from every node, for good; another request under the key is an error.
 #[tokio::test(start_paused = true)]
 async fn a_retry_gets_the_first_reply_and_another_request_is_refused() {

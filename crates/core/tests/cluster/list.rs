@@ -181,6 +181,8 @@ pub(crate) struct ListEpoch {
     parts: Arc<Parts>,
     /// Of the set that is being sealed.
     left: VecDeque<String>,
+    /// Parts made before that one.
+    made_before: u64,
     /// Lines of the transaction that is open.
     own: Option<Vec<String>>,
 }
@@ -192,13 +194,14 @@ impl ListEpoch {
         let body = format!("{parts_left} {body}").into();
         let made = &self.parts.made;
         let made = made.fetch_add(u64::from(parts_left > 0), Ordering::AcqRel);
-        let ahead = made.saturating_sub(self.parts.applied.load(Ordering::Acquire));
+        let applied = self.parts.applied.load(Ordering::Acquire);
+        let ahead = made.saturating_sub(applied.max(self.made_before));
         assert!(ahead <= PARTS_AHEAD_MAX, "{ahead} parts are under way");
         Some(Sealed { body, parts_left })
     }
 }
 
-/// Parts that wait for their verdict, at most.
+/// Parts of one set that wait for their verdict, at most.
 const PARTS_AHEAD_MAX: u64 = 3;
 
 impl Epoch for ListEpoch {
@@ -252,6 +255,7 @@ impl Epoch for ListEpoch {
         assert!(self.left.is_empty(), "no set comes between parts");
         let part = |lines: &[String]| format!("{head}\n{}", lines.join("\n"));
         self.left = lines.chunks(self.part_lines_max).map(part).collect();
+        self.made_before = self.parts.made.load(Ordering::Acquire);
         self.part()
     }
 
@@ -411,6 +415,7 @@ impl StateMachine for List {
             part_lines_max: usize::try_from(self.part_lines_max.load(Ordering::Acquire)).unwrap(),
             parts: self.parts.clone(),
             left: VecDeque::new(),
+            made_before: 0,
             own: None,
         };
         (epoch, Box::new(Stop(stopped)))

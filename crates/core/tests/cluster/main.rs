@@ -28,7 +28,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use list::{Ask, List, Style};
 use log::WatchedLog;
-use sqlrep_core::memory::{ChannelTransport, MemoryLog, Switchboard};
+use sqlrep_core::memory::{ChannelTransport, MemoryLog, RuntimeTimer, Switchboard};
 use sqlrep_core::{
     ClusterId, DirectoryId, Genesis, IdempotencyKey, KeyLimits, LogIndex, Member, MemberError,
     NodeId, Parts, Peer, PeerService, ReadBound, ReadError, ReadLevel, Retry, Route, Settings,
@@ -73,6 +73,8 @@ pub(crate) struct Cluster {
     pub(crate) keys: KeyLimits,
     pub(crate) style: Style,
     pub(crate) seed: u64,
+    /// How long each job of the writer takes; none: it is done inside the call, like that of every worker.
+    pub(crate) writer_takes: Option<Duration>,
     pub(crate) nodes: Vec<Node>,
 }
 
@@ -96,6 +98,7 @@ impl Cluster {
             keys: KeyLimits::default(),
             style,
             seed,
+            writer_takes: None,
             nodes: Vec::new(),
         };
         for id in 1..=size {
@@ -167,9 +170,21 @@ impl Cluster {
                 cluster: ClusterId(1000 + id),
                 settings: format!("of {id}").into(),
             }),
-            env: Env::inline(self.seed * 1_000_003 + id),
+            env: self.env(self.seed * 1_000_003 + id),
             keys: self.keys,
             settings: self.settings.clone(),
+        }
+    }
+
+    fn env(&self, seed: u64) -> Env {
+        match self.writer_takes {
+            None => Env::inline(seed),
+            Some(takes) => {
+                Env::simulated(seed, RuntimeTimer::begin(), move |worker| match worker {
+                    "writer" => takes,
+                    _ => Duration::ZERO,
+                })
+            }
         }
     }
 

@@ -12,6 +12,7 @@ impl Cluster {
             settings: Settings::default(),
             style: Style::Late,
             seed: 1,
+            writer_takes: None,
             nodes: Vec::new(),
         }
     }

@@ -237,3 +237,54 @@ async fn a_set_without_its_last_part_is_not_done() {
     new.push("new").await.unwrap();
     assert_eq!(cluster.agreed(1).await.len(), done + 1);
 }
+
+/// A cluster whose leader takes few requests at a time and a while for them, so that a batch is in line behind the one that runs.
+pub(crate) async fn in_small_batches(requests_max: usize) -> Cluster {
+    let mut settings = Settings::default();
+    settings.gather_requests_max = requests_max;
+    let mut cluster = Cluster::unformed(0, Style::Ahead, settings, 1).await;
+    cluster.writer_takes = Some(Duration::from_millis(1));
+    for id in 1..=3 {
+        cluster.start(id).await;
+    }
+    cluster.bootstrap(3).await;
+    cluster
+}
+
+/// Rule 26: a batch that is in line while parts of a set are still to be made gathers nothing before the last one (the list
+/// asserts it).
+#[tokio::test(start_paused = true)]
+async fn a_batch_in_line_comes_behind_all_parts() {
+    let cluster = in_small_batches(10).await;
+    let leader = split_leader(&cluster).await;
+    for write in many(leader, 100) {
+        write.await.unwrap().unwrap();
+    }
+    assert_eq!(cluster.agreed(100).await.len(), 100);
+    let made = leader.machine.parts.made.load(Ordering::Acquire);
+    assert!((80..=90).contains(&made), "{made} in sets of ten and fewer");
+}
+
+/// Rule 20: leadership is handed over behind all that was gathered, batches in line too: nobody is left without an outcome.
+#[tokio::test(start_paused = true)]
+async fn a_transfer_waits_for_the_batches_in_line() {
+    let cluster = in_small_batches(1).await;
+    let leader = cluster.leader().await;
+    cluster.board.set_latency(Duration::from_millis(2));
+    let write = |n: u64| {
+        let member = leader.member.clone();
+        tokio::spawn(async move {
+            let ask = Ask::Push(n.to_string());
+            member.write(ask, Route::Forward, 60 * SECOND).await
+        })
+    };
+    let writes: Vec<_> = (0..60).map(write).collect();
+    until("some are done", || leader.machine.lines().len() > 5).await;
+    leader.member.transfer(None, 5 * SECOND).await.unwrap();
+    for write in writes {
+        write.await.unwrap().unwrap();
+    }
+    let mut lines = cluster.agreed(60).await;
+    lines.sort_by_key(|line| line.parse::<u64>().unwrap());
+    assert!((0..60).map(|n| n.to_string()).eq(lines));
+}

@@ -126,7 +126,8 @@ impl<M: StateMachine> Proposer<M> {
                     Ok((Closed::Over(ran), outcome)) => {
                         // It is committed, whoever waits for it.
                         to.send(Ok(Proposed::Under(outcome))).ok();
-                        self.propose(slot, epoch, ran, Default::default()).await;
+                        let none = self.shared.in_flight.claims();
+                        self.propose(slot, epoch, ran, none).await;
                         return WriteError::NotDone;
                     }
                 },
