@@ -235,7 +235,7 @@ fn a_delay_between_nodes_is_in_every_answer() {
 
 #[test]
 fn existing_parts_run_in_page_mode_too() {
-    let run = bench(&["embedded", "--mode=page"]);
+    let run = bench(&["embedded", "--mode=page", "--only=node"]);
     assert!(run.out.contains("page mode"), "{run:?}");
 }
 
