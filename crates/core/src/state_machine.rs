@@ -412,12 +412,34 @@ pub trait SnapshotSource: Send + Sync + 'static {
     /// Node-local: a page that reads back wrong is never sent (safety rule 7).
     fn next(&mut self) -> Result<Option<Bytes>, MachineError>;
 
-    /// Goes on behind the first `chunks` chunks, at most as many as were asked for: those that follow are the same as before.
+    /// Goes on behind the first `chunks` chunks, at most as many as were asked for: those that follow are about the same parts
+    /// as before. What was offered is forgotten.
     ///
     /// # Errors
     ///
     /// As [`next`](Self::next).
     fn seek(&mut self, chunks: u64) -> Result<(), MachineError>;
+
+    /// Takes what the receiver offers ([`SnapshotSink::offer`]), so that chunks may leave out what it has. No bytes: it has
+    /// nothing more. As long as nothing is offered, everything is sent.
+    ///
+    /// # Errors
+    ///
+    /// Bytes from a peer that are no offer; bounded, never a panic.
+    fn offered(&mut self, offer: &[u8]) -> Result<(), MachineError> {
+        let _ = offer;
+        Ok(())
+    }
+
+    /// Whether the next chunk waits for the next offer, which comes by itself as chunks are taken in.
+    fn awaits_offer(&self) -> bool {
+        false
+    }
+
+    /// Pages that chunks have left out until now.
+    fn spared_pages(&self) -> u64 {
+        0
+    }
 }
 
 /// A state under way; dropping it removes what was received.
@@ -432,7 +454,23 @@ pub trait SnapshotSink: Send + Sync + 'static {
     /// Node-local, or bytes that are no snapshot.
     fn write(&mut self, chunk: &[u8]) -> Result<(), MachineError>;
 
-    /// Reads back what was written so far and compares it with what came, before a transfer that broke goes on.
+    /// What is here already, in words of [`SnapshotSource::offered`]; asked before the first chunk and behind each. None: there
+    /// is nothing to tell now. No bytes: there is nothing more. What was offered is there when a chunk builds on it, or
+    /// [`write`](Self::write) fails.
+    fn offer(&mut self) -> Option<Bytes> {
+        None
+    }
+
+    /// Takes over what another one brought that is given up, to offer it.
+    fn inherit(&mut self, abandoned: Self)
+    where
+        Self: Sized,
+    {
+        drop(abandoned);
+    }
+
+    /// Reads back what was written so far and compares it with what came, before a transfer that broke goes on. Offers begin
+    /// anew.
     ///
     /// # Errors
     ///

@@ -217,6 +217,10 @@ impl<M: SqlMachine> Front<M> {
                     "snapshot_sent_bytes_total",
                     number(counts.snapshot_sent_bytes),
                 ),
+                (
+                    "snapshot_spared_pages_total",
+                    number(counts.snapshot_spared_pages),
+                ),
                 ("snapshot_resumes_total", number(counts.snapshot_resumes)),
                 ("out_of_service", flag(status.out_of_service.is_some())),
                 ("in_doubt", flag(status.in_doubt.is_some())),

@@ -6,7 +6,7 @@
 //!  mode: SQLite commits on the VFS ─► Store::publish        a version, private to the apply worker
 //!  mode: entry done               ─► Replica::finish        an entry end with its side state: readers see it
 //!  policy: due                    ─► Replica::checkpoint_step …   journal, base file, position: a restart begins here
-//!  a peer is far behind           ─► Replica::snapshot      pinned, streamed page by page
+//!  a peer is far behind           ─► Replica::snapshot      pinned, streamed page by page, without those it has
 //!  we are far behind              ─► Replica::receive, install   a new generation, switched to in one step
 //! ```
 //!
@@ -17,11 +17,13 @@
 //! It doesn't know which mode made a version, what a command says, or who leads.
 #![forbid(unsafe_code)]
 
+mod at_hand;
 mod chunk;
 pub mod codec;
 mod error;
 mod made;
 pub mod messages;
+mod offer;
 mod policy;
 mod reader;
 mod readers;

@@ -3,12 +3,19 @@
 //! A source reads a pinned entry end, so nobody waits for it and nothing is held in memory; a page that
 //! reads back wrong ends it (safety rule 7). A sink fills a generation directory of its own; dropping it
 //! removes that, and only [`Replica::install`](crate::Replica::install) makes it the live one (safety rule 3).
+//!
+//! A sink offers what it has at hand, and a source leaves out of its chunks what is equal; which pages a chunk is about stays
+//! the same (safety rule 11). A source that was offered nothing sends everything.
 
-use crate::chunk::{self, Chunk, Head};
+use crate::at_hand::AtHand;
+use crate::chunk::{self, Chunk, Head, Run};
+use crate::offer::Offered;
 use crate::{ReplicaError, entry_end, position, table};
 use bytes::{BufMut, Bytes, BytesMut};
 use sqlrep_core::{EntryEnd, KeyTable, MachineError, SnapshotSink, SnapshotSource};
-use sqlrep_store::{InstallEnd, Installer, PageNumber, Pin, Side, Store, Table, TableChunks};
+use sqlrep_store::{
+    InstallEnd, Installer, PageNumber, Pin, PinKind, Side, Store, Table, TableChunks,
+};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A pinned entry end on its way out.
@@ -27,6 +34,12 @@ struct Pages {
     left: Bytes,
     /// None until the head went out; then the next page.
     next: Option<u32>,
+    /// What the receiver has.
+    offered: Offered,
+    /// Whether it will offer more.
+    more: bool,
+    /// Pages left out since the beginning.
+    spared: u64,
 }
 
 impl Source {
@@ -41,6 +54,9 @@ impl Source {
                 pin,
                 store,
                 next: None,
+                offered: Offered::default(),
+                more: false,
+                spared: 0,
             }),
         }
     }
@@ -66,6 +82,19 @@ impl SnapshotSource for Source {
         pages.seek(chunks);
         Ok(())
     }
+
+    fn offered(&mut self, offer: &[u8]) -> Result<(), MachineError> {
+        let pages = self.pages.as_mut().ok_or(ReplicaError::NotHeld)?;
+        Ok(pages.offered(offer)?)
+    }
+
+    fn awaits_offer(&self) -> bool {
+        self.pages.as_ref().is_some_and(Pages::awaits_offer)
+    }
+
+    fn spared_pages(&self) -> u64 {
+        self.pages.as_ref().map_or(0, |pages| pages.spared)
+    }
 }
 
 impl Pages {
@@ -84,17 +113,79 @@ impl Pages {
         if let Some(part) = self.table_part() {
             return Ok(Some(chunk::encode_table(&part)));
         }
-        let pages = self.pages_from(first);
-        let (mut out, mut any) = (chunk::begin_pages(), false);
-        let mut image = vec![0; self.store.page_size().bytes() as usize];
+        let pages: Vec<PageNumber> = self.pages_from(first).collect();
+        let Some(last) = pages.last() else {
+            return Ok(None);
+        };
+        let left_out = self.left_out(&pages)?;
+        let chunk = if left_out.contains(&true) {
+            self.runs(pages.iter().copied().zip(left_out))?
+        } else {
+            self.images(&pages)?
+        };
+        self.next = Some(last.get() + 1);
+        Ok(Some(chunk))
+    }
+
+    /// Which of `pages` the receiver has: equal hashes, equal pages.
+    fn left_out(&self, pages: &[PageNumber]) -> Result<Vec<bool>, ReplicaError> {
+        let is_left_out = |page: &PageNumber| {
+            let Some(offered) = self.offered.hash(*page) else {
+                return Ok(false);
+            };
+            Ok(offered == self.pin.hash(*page)?)
+        };
+        pages.iter().map(is_left_out).collect()
+    }
+
+    fn images(&self, pages: &[PageNumber]) -> Result<Bytes, ReplicaError> {
+        let mut out = chunk::begin_pages();
+        let mut image = self.blank();
         for page in pages {
-            self.pin.read(page, 0, &mut image)?;
+            self.pin.read(*page, 0, &mut image)?;
             out.put_u32_le(page.get());
             out.put_slice(&image);
-            self.next = Some(page.get() + 1);
-            any = true;
         }
-        Ok(any.then(|| chunk::seal(out)))
+        Ok(chunk::seal(out))
+    }
+
+    fn runs(
+        &mut self,
+        pages: impl Iterator<Item = (PageNumber, bool)>,
+    ) -> Result<Bytes, ReplicaError> {
+        let (mut out, mut image) = (chunk::begin_runs(), self.blank());
+        for run in chunk::runs(pages) {
+            chunk::put_run(&mut out, &run);
+            for page in run.sent() {
+                self.pin.read(page, 0, &mut image)?;
+                out.put_slice(&image);
+            }
+            self.spared += run.at_hand().count() as u64;
+        }
+        Ok(chunk::seal(out))
+    }
+
+    fn blank(&self) -> Vec<u8> {
+        vec![0; self.store.page_size().bytes() as usize]
+    }
+
+    fn offered(&mut self, offer: &[u8]) -> Result<(), ReplicaError> {
+        self.more = !offer.is_empty();
+        if self.more {
+            let more = Offered::decode(offer);
+            let next = self.next.unwrap_or(1);
+            let taken = more.and_then(|more| self.offered.extend(more, next));
+            taken.map_err(|what| damaged(format!("an offer of pages: {what}")))?;
+        }
+        Ok(())
+    }
+
+    fn awaits_offer(&self) -> bool {
+        let Some(first) = self.next.filter(|_| self.more) else {
+            return false;
+        };
+        let last = self.pages_from(first).last();
+        last.is_some_and(|last| last.get() >= self.offered.end())
     }
 
     /// The pages of the chunk that begins at `first`: it holds the same ones whenever it is asked for.
@@ -106,8 +197,9 @@ impl Pages {
         sent.take(chunk::pages_max(size))
     }
 
-    /// Goes on behind the first `chunks` chunks, without reading their pages.
+    /// Goes on behind the first `chunks` chunks, without reading their pages. What was offered is forgotten.
     fn seek(&mut self, chunks: u64) {
+        (self.offered, self.more) = (Offered::default(), false);
         self.table = Mutex::new(self.pin.end().side.table.chunks());
         (self.left, self.next) = (Bytes::new(), None);
         for _ in 0..chunks {
@@ -146,6 +238,8 @@ pub struct Sink {
     mode: Bytes,
     store: Arc<Store>,
     state: Receiving,
+    /// None until something was offered or inherited, and once it is complete. Behind a lock as above.
+    at_hand: Mutex<Option<AtHand>>,
 }
 
 /// Invariant: pages are taken only behind the head and the whole table, and before `complete`.
@@ -163,6 +257,7 @@ impl Sink {
             mode: Bytes::new(),
             store,
             state: Receiving::Nothing,
+            at_hand: Mutex::default(),
         }
     }
 
@@ -248,17 +343,75 @@ impl Sink {
             Chunk::Head(head) => self.begin(head),
             Chunk::Table(part) => self.table(part),
             Chunk::Pages(body) => {
-                let Receiving::Pages(installer) = &mut self.state else {
-                    return Err(damaged("its pages come before its head or after its end"));
-                };
+                let installer = under_way(&mut self.state)?;
                 for page in chunk::pages_of(body, self.store.page_size()).map_err(damaged)? {
                     let (number, image) = page.map_err(damaged)?;
                     installer.write(number, image)?;
                 }
                 Ok(())
             }
+            Chunk::Runs(body) => {
+                let page_size = self.store.page_size();
+                let runs = chunk::runs_of(body, page_size).map_err(damaged)?;
+                runs.into_iter()
+                    .try_for_each(|(run, images)| self.take_run(run, images))
+            }
         }
     }
+
+    fn take_run(&mut self, run: Run, images: &[u8]) -> Result<(), ReplicaError> {
+        let installer = under_way(&mut self.state)?;
+        let mut at_hand = at_hand(&mut self.at_hand).as_mut();
+        for page in run.at_hand() {
+            let image = at_hand.as_mut().and_then(|at_hand| at_hand.take(page));
+            let gone = || damaged(format!("page {page} isn't here as it was offered"));
+            installer.write(page, image.ok_or_else(gone)?)?;
+        }
+        let page_bytes = self.store.page_size().bytes() as usize;
+        for (page, image) in run.sent().zip(images.chunks_exact(page_bytes)) {
+            installer.write(page, image)?;
+        }
+        Ok(())
+    }
+
+    /// What is worth the most to the next transfer: what came, or what this one had inherited.
+    fn farthest(self) -> Option<Installer> {
+        let came = match self.state {
+            Receiving::Pages(installer) => Some(installer),
+            Receiving::Nothing | Receiving::Table(..) | Receiving::Complete(_) => None,
+        };
+        let at_hand = self.at_hand.into_inner();
+        let at_hand = at_hand.unwrap_or_else(PoisonError::into_inner);
+        let inherited = at_hand.and_then(AtHand::into_half);
+        came.into_iter()
+            .chain(inherited)
+            .max_by_key(|installer| installer.came().0)
+    }
+
+    /// The page that comes next; none if no more come.
+    fn next_page(&self) -> Option<u32> {
+        match &self.state {
+            Receiving::Nothing | Receiving::Table(..) => Some(1),
+            Receiving::Pages(installer) => Some(installer.came().0 + 1),
+            Receiving::Complete(_) => None,
+        }
+    }
+
+    fn begin_at_hand(&self, half: Option<Installer>) -> AtHand {
+        let own = self.store.pin(PinKind::Snapshot);
+        AtHand::new(self.store.page_size(), half, own)
+    }
+}
+
+fn under_way(state: &mut Receiving) -> Result<&mut Installer, ReplicaError> {
+    match state {
+        Receiving::Pages(installer) => Ok(installer),
+        _ => Err(damaged("its pages come before its head or after its end")),
+    }
+}
+
+fn at_hand(at_hand: &mut Mutex<Option<AtHand>>) -> &mut Option<AtHand> {
+    at_hand.get_mut().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn damaged(what: impl Into<String>) -> ReplicaError {
@@ -275,6 +428,9 @@ impl SnapshotSink for Sink {
     }
 
     fn verify(&mut self) -> Result<(), MachineError> {
+        if let Some(at_hand) = at_hand(&mut self.at_hand) {
+            at_hand.begin_anew();
+        }
         match &mut self.state {
             Receiving::Pages(installer) => Ok(installer.verify().map_err(ReplicaError::from)?),
             // In memory still.
@@ -283,7 +439,22 @@ impl SnapshotSink for Sink {
         }
     }
 
+    fn offer(&mut self) -> Option<Bytes> {
+        let next = self.next_page()?;
+        if at_hand(&mut self.at_hand).is_none() {
+            *at_hand(&mut self.at_hand) = Some(self.begin_at_hand(None));
+        }
+        at_hand(&mut self.at_hand).as_mut()?.offer(next)
+    }
+
+    fn inherit(&mut self, abandoned: Self) {
+        if let Some(half) = abandoned.farthest() {
+            *at_hand(&mut self.at_hand) = Some(self.begin_at_hand(Some(half)));
+        }
+    }
+
     fn complete(&mut self) -> Result<(), MachineError> {
+        *at_hand(&mut self.at_hand) = None;
         match std::mem::replace(&mut self.state, Receiving::Nothing) {
             Receiving::Pages(mut installer) => {
                 installer.complete().map_err(ReplicaError::from)?;

@@ -251,11 +251,15 @@ impl Generation {
 
     /// Hash of the image of a page that `at` sees, within its size.
     pub(crate) fn hash(&self, page: PageNumber, at: Version) -> u64 {
+        self.known_hash(page, at)
+            .expect("a page within a version's size has an image")
+    }
+
+    /// The same; none if the version is gone, and the page with it.
+    pub(crate) fn known_hash(&self, page: PageNumber, at: Version) -> Option<u64> {
         let shard = self.read_shard(page);
         let seen = shard.get(&page).and_then(|chain| chain.at(at));
-        seen.map(|link| link.hash)
-            .or_else(|| self.base_hash(page))
-            .expect("a page within a version's size has an image")
+        seen.map(|link| link.hash).or_else(|| self.base_hash(page))
     }
 
     fn newest_hash(&self, page: PageNumber) -> u64 {

@@ -1,9 +1,11 @@
 //! Receiving a whole database into a generation of its own (safety rule 3).
 //!
 //! Nothing of the live generation is touched; a sink that is dropped, or a crash, leaves a folder that the
-//! next open removes. Pages come in ascending order, so that none is missing and none comes twice.
+//! next open removes. Pages come in ascending order, so that none is missing and none comes twice. What came of one that is
+//! given up can be read back, for the next one.
 
 use crate::current::folder;
+use crate::generation::numbers;
 use crate::position::{Record, SIDE_BYTES_MAX, SLOTS};
 use crate::slots::Slots;
 use crate::table;
@@ -129,21 +131,36 @@ impl Installer {
     ///
     /// [`StoreError::Received`] if it differs; the disk's.
     pub fn verify(&mut self) -> Result<(), StoreError> {
-        self.flush()?;
-        let size = self.record.page_size;
-        let mut image = vec![0; size.bytes() as usize];
-        for (number, sum) in (1..).zip(&self.sums) {
-            let page = PageNumber::new(number).expect("counted from 1");
-            if page == size.lock_page() {
-                continue;
-            }
-            self.base.read_exact_at(page.offset(size), &mut image)?;
-            if page_hash(page, &image) != *sum {
-                let what = format!("page {page} was written and reads back otherwise");
-                return Err(StoreError::Received { what });
-            }
+        let mut image = vec![0; self.record.page_size.bytes() as usize];
+        for page in numbers(1, self.came().0) {
+            self.read_back(page, &mut image)?;
         }
         Ok(())
+    }
+
+    /// Pages that came, from the first on; the lock page is counted once the one behind it came.
+    #[must_use]
+    pub fn came(&self) -> PageCount {
+        PageCount(self.next - 1)
+    }
+
+    /// Reads a page back that came, a page long. Answers whether it did; of others, and of the lock page, nothing is read.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Received`] if it differs from what came; the disk's.
+    pub fn read_back(&mut self, page: PageNumber, into: &mut [u8]) -> Result<bool, StoreError> {
+        let size = self.record.page_size;
+        if page == size.lock_page() || !self.came().contains(page) {
+            return Ok(false);
+        }
+        self.flush()?;
+        self.base.read_exact_at(page.offset(size), into)?;
+        if page_hash(page, into) != self.sums[page.index()] {
+            let what = format!("page {page} was written and reads back otherwise");
+            return Err(StoreError::Received { what });
+        }
+        Ok(true)
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {

@@ -598,6 +598,20 @@ impl Pin {
             read
         }
     }
+
+    /// The hash that a page within the pinned size adds to its checksum; no look at the image. Not of the lock page.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::PinEnded`].
+    pub fn hash(&self, page: PageNumber) -> Result<u64, StoreError> {
+        let hash = self.generation.known_hash(page, self.end.version);
+        // Checked behind it, as in `read`.
+        if self.ended() {
+            return Err(StoreError::PinEnded);
+        }
+        Ok(hash.expect("a page within a pinned size has an image"))
+    }
 }
 
 impl Drop for Pin {

@@ -13,7 +13,7 @@ use sqlrep_core::{ClusterId, DirectoryId, Lane, NodeId};
 pub(crate) const MAGIC: [u8; 8] = *b"\xd3sqlrep\n";
 
 /// What is spoken behind the head: these messages, the frames, and what `core` puts into them.
-pub(crate) const VERSION: u16 = 2;
+pub(crate) const VERSION: u16 = 3;
 
 /// Magic, version, length of the body.
 pub(crate) const HEAD_BYTES: usize = 12;
@@ -218,14 +218,14 @@ pub(crate) mod tests {
         }
     }
 
-    /// The bytes of protocol 2, format 1: other releases read them.
+    /// The bytes of protocol 3, format 1: other releases read them.
     #[test]
     fn the_bytes_stay_what_they_are() {
         let bytes = encode(&call());
-        let head = [0xd3, b's', b'q', b'l', b'r', b'e', b'p', b'\n', 2, 0];
+        let head = [0xd3, b's', b'q', b'l', b'r', b'e', b'p', b'\n', 3, 0];
         assert_eq!(bytes[..10], head);
         let head = bytes[..HEAD_BYTES].try_into().unwrap();
-        assert_eq!(parse_head(head), (2, bytes.len() - HEAD_BYTES));
+        assert_eq!(parse_head(head), (3, bytes.len() - HEAD_BYTES));
         let expected = b"\x01\xc1\x01\xd1\x09statement\x0e2025-01-01 abc\x09\x050.1.0\x02\x01\x02";
         assert_eq!(body(&bytes), expected);
     }

@@ -27,7 +27,7 @@
 //! | bytes | what |
 //! | --- | --- |
 //! | 8 | `d3 73 71 6c 72 65 70 0a`: no word of HTTP or TLS, so that such a server answers at once |
-//! | 2 | protocol version, 2 |
+//! | 2 | protocol version, 3 |
 //! | 2 | length n of the body, at most 4096 |
 //! | 1 | format of the body, 1 |
 //! | n - 1 | in bincode's variable-length encoding: `Call`, `Answer` or `Verdict`, as they stand in `src/hello.rs` |

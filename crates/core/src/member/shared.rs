@@ -71,6 +71,8 @@ pub(crate) struct Snapshots<S> {
     pub inbox: Arc<Inbox<S>>,
     /// Bytes of chunks that were sent, repairs too.
     pub sent_bytes: AtomicU64,
+    /// Pages that weren't sent because the receiver had them.
+    pub spared_pages: AtomicU64,
     /// Links over which one went on that had begun over another.
     pub resumed: AtomicU64,
 }
@@ -80,6 +82,7 @@ impl<S> Default for Snapshots<S> {
         Self {
             inbox: Arc::default(),
             sent_bytes: AtomicU64::default(),
+            spared_pages: AtomicU64::default(),
             resumed: AtomicU64::default(),
         }
     }

@@ -44,6 +44,8 @@ pub struct Counts {
     pub repairs: u64,
     /// Bytes of snapshots and repairs that were sent.
     pub snapshot_sent_bytes: u64,
+    /// Pages of them that weren't sent because the receiver had equal ones.
+    pub snapshot_spared_pages: u64,
     /// How often one of them went on over another link.
     pub snapshot_resumes: u64,
 }
@@ -202,6 +204,7 @@ impl<M: StateMachine> Member<M> {
             trials: self.inner.shared.trials.load(Ordering::Relaxed),
             repairs: self.inner.repair.done(),
             snapshot_sent_bytes: snapshots.sent_bytes.load(Ordering::Relaxed),
+            snapshot_spared_pages: snapshots.spared_pages.load(Ordering::Relaxed),
             snapshot_resumes: snapshots.resumed.load(Ordering::Relaxed),
         }
     }

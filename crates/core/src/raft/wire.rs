@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | append | [`Append`], a window of them | [`Appended`], in order; the link ends after the first refusal |
 //! | control | [`Ask`] | [`Answer`], one at a time |
-//! | snapshot | [`Piece`]: head, chunks, end | [`Progress`]: where to begin, acknowledged bytes, then the outcome |
+//! | snapshot | [`Piece`]: head, chunks, end | [`Progress`]: where to begin, what is at hand, acknowledged bytes, then the outcome |
 //!
 //! Invariant 1: entries of one [`Append`] follow each other and its `previous` without a hole, checked where
 //! the bytes come in, because openraft trusts it.
@@ -363,6 +363,8 @@ pub(super) enum Progress {
     Repaired,
     /// The answer to the head: so many chunks are here from a link that broke, it goes on behind them.
     From(u64),
+    /// Behind that, and whenever it is time: what is here already, in words of the state machine; no bytes: nothing more.
+    Offer(Bytes),
 }
 
 /// The sender's vote, in both languages.
@@ -561,5 +563,7 @@ mod tests {
         is(&Progress::Failed("no".to_owned()), &[b"\x02\x02no"]);
         is(&Progress::Repaired, &[b"\x03"]);
         is(&Progress::From(9), &[b"\x04\x09"]);
+        let offer = Progress::Offer(Bytes::from_static(b"some"));
+        is(&offer, &[b"\x05\x04some"]);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 
 /// The node's next entry says that the log records another checksum than it has.
-fn doubts(node: &Node) {
+pub(crate) fn doubts(node: &Node) {
     let index = node.member.status().applied.unwrap().index;
     let (ours, recorded) = (1, 2);
     *node.machine.mismatch.lock().unwrap() = Some(Mismatch {
@@ -29,7 +29,7 @@ fn others(cluster: &Cluster, not: NodeId) -> Vec<&Node> {
     cluster.nodes.iter().filter(|node| node.id != not).collect()
 }
 
-async fn repaired(node: &Node) {
+pub(crate) async fn repaired(node: &Node) {
     until("repaired", || {
         let status = node.member.status();
         status.counts.repairs == 1 && status.out_of_service.is_none()

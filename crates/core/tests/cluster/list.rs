@@ -1,11 +1,12 @@
 //! A replicated list of lines in both ways a mode can work: executed on apply, or executed ahead by the
 //! leader and fenced by a predecessor. It asserts what `core` owes it.
 
+use crate::list_snapshot::{Flaws, Sink, Source};
 use bytes::Bytes;
 use sqlrep_core::{
     Applied, CheckpointStep, Closing, Committed, EntryEnd, EntryId, Epoch, EpochEnd, EpochId,
-    Interactive, Interrupt, KeyTable, LogIndex, MachineError, Mismatch, Retry, Sealed,
-    SnapshotSink, SnapshotSource, StateMachine, Step, Stepped, TableChunks, Which, WriteError,
+    Interactive, Interrupt, LogIndex, MachineError, Mismatch, Retry, Sealed, StateMachine, Step,
+    Stepped, Which, WriteError,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -24,7 +25,7 @@ pub(crate) enum Style {
 }
 
 /// Names an accepted set: term, epoch, sequence.
-type Tail = (u64, u64, u64);
+pub(crate) type Tail = (u64, u64, u64);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct State {
@@ -70,8 +71,8 @@ pub(crate) struct List {
     pub(crate) mismatch: Mutex<Option<Mismatch>>,
     /// Whether what is durable reads back wrong.
     pub(crate) damaged: AtomicBool,
-    /// What was received of a snapshot reads back wrong, once.
-    pub(crate) rots: Arc<AtomicBool>,
+    /// What goes wrong with snapshots that come in.
+    pub(crate) flaws: Arc<Flaws>,
     pub(crate) engine: AtomicU64,
     /// Lines in one command of an epoch; more are split.
     pub(crate) part_lines_max: AtomicU64,
@@ -114,7 +115,7 @@ impl List {
             installs: AtomicU64::new(0),
             mismatch: Mutex::new(None),
             damaged: AtomicBool::new(false),
-            rots: Arc::default(),
+            flaws: Arc::default(),
             engine: AtomicU64::new(0),
             part_lines_max: AtomicU64::new(u64::MAX),
             parts: Arc::default(),
@@ -154,7 +155,7 @@ fn checksum(lines: &[String]) -> u64 {
     hasher.finish()
 }
 
-fn error(what: &str, retry: Retry) -> MachineError {
+pub(crate) fn error(what: &str, retry: Retry) -> MachineError {
     MachineError::new(io::Error::other(what.to_owned()), retry)
 }
 
@@ -515,40 +516,20 @@ impl StateMachine for List {
         if state.end.id.is_none() {
             return Ok(None);
         }
-        let (a, b, c) = state.tail;
-        let mut chunks = vec![state.end.keys.bytes(), Bytes::from(format!("{a} {b} {c}"))];
-        chunks.extend(state.lines.iter().cloned().map(Bytes::from));
-        let end = state.end.clone();
-        Ok(Some(Source {
-            end,
-            chunks,
-            next: 0,
-        }))
+        Ok(Some(Source::of(state)))
     }
 
     fn receive(&self, end: EntryEnd) -> Result<Sink, MachineError> {
-        let lines = Vec::new();
-        Ok(Sink {
-            end,
-            has_keys: false,
-            tail: None,
-            lines,
-            complete: false,
-            rots: self.rots.clone(),
-        })
+        let own = self.lines();
+        Ok(Sink::new(end, own, self.flaws.clone()))
     }
 
     fn install(&self, sink: Sink) -> Result<(), MachineError> {
-        assert!(sink.complete, "verified before it is installed");
+        let state = sink.into_state();
         self.fail()?;
         self.installs.fetch_add(1, Ordering::Relaxed);
         let mut inner = lock(&self.inner);
         assert_eq!(inner.live, None, "the epoch was dropped before");
-        let state = State {
-            lines: sink.lines,
-            tail: sink.tail.unwrap(),
-            end: sink.end,
-        };
         inner.checksums = state
             .end
             .id
@@ -588,82 +569,5 @@ impl StateMachine for List {
 
     fn distrusted(&self) -> Option<String> {
         lock(&self.inner).distrusted.clone()
-    }
-}
-
-/// A snapshot on its way out: the keys, the tail, then a chunk per line.
-pub(crate) struct Source {
-    end: EntryEnd,
-    chunks: Vec<Bytes>,
-    next: usize,
-}
-
-impl SnapshotSource for Source {
-    fn end(&self) -> EntryEnd {
-        self.end.clone()
-    }
-
-    fn next(&mut self) -> Result<Option<Bytes>, MachineError> {
-        self.next += 1;
-        Ok(self.chunks.get(self.next - 1).cloned())
-    }
-
-    fn seek(&mut self, chunks: u64) -> Result<(), MachineError> {
-        self.next = chunks.try_into().unwrap();
-        Ok(())
-    }
-}
-
-/// Keys that came as bytes.
-fn keys_of(bytes: Bytes) -> KeyTable {
-    if bytes.is_empty() {
-        return KeyTable::default();
-    }
-    let pieces = move || Box::new(std::iter::once(bytes.clone())) as TableChunks;
-    KeyTable::new(Some(Arc::new(pieces)))
-}
-
-/// A snapshot being received.
-pub(crate) struct Sink {
-    end: EntryEnd,
-    has_keys: bool,
-    tail: Option<Tail>,
-    lines: Vec<String>,
-    complete: bool,
-    rots: Arc<AtomicBool>,
-}
-
-impl SnapshotSink for Sink {
-    fn end(&self) -> EntryEnd {
-        self.end.clone()
-    }
-
-    fn write(&mut self, chunk: &[u8]) -> Result<(), MachineError> {
-        if !self.has_keys {
-            self.has_keys = true;
-            let keys = Bytes::copy_from_slice(chunk);
-            self.end.keys = keys_of(keys);
-            return Ok(());
-        }
-        let text = String::from_utf8(chunk.to_vec()).unwrap();
-        if self.tail.is_some() {
-            self.lines.push(text);
-        } else {
-            let numbers: Vec<u64> = text.split(' ').map(|word| word.parse().unwrap()).collect();
-            self.tail = Some((numbers[0], numbers[1], numbers[2]));
-        }
-        Ok(())
-    }
-
-    fn verify(&mut self) -> Result<(), MachineError> {
-        if self.rots.swap(false, Ordering::AcqRel) {
-            return Err(error("what was received is damaged", Retry::Useless));
-        }
-        Ok(())
-    }
-
-    fn complete(&mut self) -> Result<(), MachineError> {
-        self.complete = self.tail.is_some();
-        Ok(())
     }
 }

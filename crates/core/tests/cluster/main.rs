@@ -14,6 +14,7 @@ mod judge;
 mod keys;
 mod lanes;
 mod list;
+mod list_snapshot;
 mod log;
 mod membership;
 mod pacing;
@@ -21,6 +22,7 @@ mod quarantine;
 mod reads;
 mod reserve;
 mod snapshots;
+mod spared;
 mod stop;
 mod writes;
 

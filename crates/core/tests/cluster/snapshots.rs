@@ -14,7 +14,7 @@ async fn one_behind(settings: Settings) -> (Cluster, usize, usize) {
 }
 
 /// One member of `cluster` is cut off and needs a snapshot of `lines` chunks, and a few more.
-async fn falls_behind(cluster: Cluster, lines: usize) -> (Cluster, usize, usize) {
+pub(crate) async fn falls_behind(cluster: Cluster, lines: usize) -> (Cluster, usize, usize) {
     let leader = cluster.leader().await;
     cluster.agreed(0).await;
     let behind = cluster
@@ -43,14 +43,14 @@ async fn falls_behind(cluster: Cluster, lines: usize) -> (Cluster, usize, usize)
     (cluster, leader, behind)
 }
 
-fn short_log() -> Settings {
+pub(crate) fn short_log() -> Settings {
     let mut settings = Settings::default();
     settings.log_retention_entries = 1;
     settings
 }
 
 /// Makes everything durable that there is, again and again, and writes meanwhile.
-async fn go_on(leader: &Node, rounds: usize, line: &str) {
+pub(crate) async fn go_on(leader: &Node, rounds: usize, line: &str) {
     for _ in 0..rounds {
         leader.push(line).await.unwrap();
         leader.member.checkpoint(true).await.unwrap();
@@ -162,7 +162,7 @@ async fn keys_come_with_a_snapshot() {
 
 /// The snapshot lane of all members: links break behind so many frames, and are counted.
 #[derive(Default)]
-struct Breaks {
+pub(crate) struct Breaks {
     /// Frames until each of the next links breaks; the last figure is for all that follow.
     frames: Mutex<Vec<usize>>,
     /// Whether the receiver doesn't notice.
@@ -247,7 +247,7 @@ impl Transport for Breaking {
 }
 
 /// A cluster with one member that needs a snapshot, over links that break behind so many frames.
-async fn behind_breaks(frames: &[usize]) -> (Cluster, usize, usize, Arc<Breaks>) {
+pub(crate) async fn behind_breaks(frames: &[usize]) -> (Cluster, usize, usize, Arc<Breaks>) {
     let mut cluster = Cluster::unformed(0, Style::Late, short_log(), 1).await;
     let breaks = Arc::new(Breaks::default());
     *breaks.frames.lock().unwrap() = frames.to_vec();
@@ -262,7 +262,7 @@ async fn behind_breaks(frames: &[usize]) -> (Cluster, usize, usize, Arc<Breaks>)
 }
 
 /// Chunks of the leader's newest snapshot, and their bytes.
-fn whole(leader: &Node) -> (usize, u64) {
+pub(crate) fn whole(leader: &Node) -> (usize, u64) {
     let mut source = leader.machine.snapshot(Which::Newest).unwrap().unwrap();
     let (mut chunks, mut bytes) = (0, 0);
     while let Some(chunk) = source.next().unwrap() {
@@ -272,7 +272,7 @@ fn whole(leader: &Node) -> (usize, u64) {
     (chunks, bytes)
 }
 
-fn taken(breaks: &Breaks) -> Vec<usize> {
+pub(crate) fn taken(breaks: &Breaks) -> Vec<usize> {
     breaks.taken.lock().unwrap().clone()
 }
 
@@ -325,7 +325,7 @@ async fn a_transfer_whose_kept_part_is_damaged_begins_at_zero() {
     let (cluster, leader, behind, breaks) = behind_breaks(&[6, usize::MAX]).await;
     let (leader, behind) = (&cluster.nodes[leader], &cluster.nodes[behind]);
     let (chunks, _) = whole(leader);
-    behind.machine.rots.store(true, Ordering::Release);
+    behind.machine.flaws.rots.store(true, Ordering::Release);
     cluster.board.heal();
     cluster.agreed(12).await;
     assert_eq!(taken(&breaks), [6, 1 + chunks + 1]);

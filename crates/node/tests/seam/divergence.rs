@@ -178,6 +178,43 @@ fn a_node_that_differs_is_found_and_repaired() {
     }
 }
 
+/// Rules 11 and 16: a repair brings the pages that differ; the rest of the database stays where it is.
+#[test]
+fn a_repair_brings_only_the_pages_that_differ() {
+    let damages: [fn(&SimulatedDisk); 2] = [alter, rot];
+    for damage in damages {
+        simulated(async || {
+            let mut world = World::begin(15);
+            world.filled(ROWS).await;
+            let nodes = world.ready().await;
+            let more = "WITH n(i) AS (SELECT 1000 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
+                        INSERT INTO t SELECT i, 'more of it ' || i || hex(zeroblob(100)) FROM n";
+            write(&nodes[0], more.to_owned()).await;
+            equal(&nodes).await;
+            for node in nodes {
+                Box::pin(node.stop()).await;
+            }
+            let sick = 1;
+            damage(&world.disks[sick]);
+            let nodes = world.ready().await;
+            write(&nodes[0], "INSERT INTO t VALUES (-1, 'new')".to_owned()).await;
+            let all = "SELECT count(*), count(text) FROM t";
+            let _met = rows(&nodes[sick], all, ReadLevel::None).await;
+            healed(&nodes, sick).await;
+            let sum = |name: &str| -> f64 {
+                let metric = |node: &Node| node.status().metrics[name];
+                nodes.iter().map(metric).sum()
+            };
+            let pages = nodes[0].status().metrics["store_pages"];
+            assert!(pages > 200.0, "{pages} pages");
+            let spared = sum("snapshot_spared_pages_total");
+            let bytes = sum("snapshot_sent_bytes_total");
+            assert!(spared >= pages - 8.0, "{spared} of {pages} pages");
+            assert!(bytes < 9.0 * 4096.0, "{bytes} bytes for {pages} pages");
+        });
+    }
+}
+
 /// Rules 7, 16 and 31: a page that rotted on disk is met by a reader, which gets no answer from it; the node is repaired.
 #[test]
 fn a_node_with_a_rotten_page_is_repaired() {

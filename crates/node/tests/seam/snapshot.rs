@@ -79,3 +79,46 @@ fn a_snapshot_goes_on_where_the_network_failed() {
         assert_eq!(count.unwrap(), [[Value::Integer(ROWS)]]);
     });
 }
+
+/// Rule 11: a follower that has been away for a while, and has most of the database, is sent the pages that changed.
+#[test]
+fn a_follower_that_was_away_is_sent_what_changed() {
+    simulated(async || {
+        let mut world = World::begin(42);
+        world.log_retention_entries = 1;
+        let nodes = world.ready().await;
+        let leads = |node: &Node| node.status().role == Role::Leader;
+        let leads = nodes.iter().position(leads).unwrap();
+        let (from, to) = (&nodes[leads], &nodes[(leads + 1) % 3]);
+        let rows_there = 40;
+        let table = "CREATE TABLE t (id INTEGER PRIMARY KEY, x)";
+        write(from, table.to_owned()).await;
+        for id in 1..=rows_there {
+            let sql = format!("INSERT INTO t VALUES ({id}, hex(randomblob(50000)))");
+            write(from, sql).await;
+        }
+        equal(&nodes).await;
+        world.board.isolate(to.id());
+        let needed = to.status().log.applied.map(|at| at.index);
+        let purged = || from.status().log.purged.map(|at| at.index);
+        // Again and again, so that a checkpoint is due.
+        for round in 0.. {
+            let new = "SET x = 'new' || hex(randomblob(50000))";
+            let id = (1 + round % 4) * 10;
+            write(from, format!("UPDATE t {new} WHERE id = {id}")).await;
+            if round >= 3 && purged() > needed {
+                break;
+            }
+        }
+        world.board.heal();
+        equal(&nodes).await;
+        let pages = metric(from, "store_pages");
+        let bytes = metric(from, "snapshot_sent_bytes_total");
+        let changed = 4.0 * 100_000.0;
+        assert!(bytes > changed && bytes < 1.2 * changed, "{bytes} bytes");
+        let spared = metric(from, "snapshot_spared_pages_total");
+        assert!(spared > 0.85 * pages, "{spared} of {pages} pages");
+        let count = rows(to, "SELECT count(*) FROM t", ReadLevel::None).await;
+        assert_eq!(count.unwrap(), [[Value::Integer(rows_there)]]);
+    });
+}

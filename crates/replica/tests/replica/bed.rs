@@ -245,6 +245,54 @@ pub(crate) fn fill(sink: &mut Sink, chunks: &[Vec<u8>]) -> Result<(), String> {
     sink.complete().map_err(|error| error.to_string())
 }
 
+/// What went over of a snapshot whose receiver told what it has.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) bytes: usize,
+    /// Pages left out.
+    pub(crate) spared: u64,
+}
+
+/// Gives `sink` the chunks of `source` while `wanted`, which is told of their places, and tells `source` what `sink` has at
+/// hand, each as soon as it can be.
+pub(crate) fn exchange(
+    source: &mut Source,
+    sink: &mut Sink,
+    mut wanted: impl FnMut(usize) -> bool,
+) -> Result<Sent, String> {
+    let spared = source.spared_pages();
+    let mut sent = Sent::default();
+    for place in 0.. {
+        while let Some(offer) = sink.offer() {
+            source.offered(&offer).unwrap();
+        }
+        assert!(!source.awaits_offer(), "the offer it awaits has come");
+        let next = if wanted(place) {
+            source.next()
+        } else {
+            Ok(None)
+        };
+        let Some(chunk) = next.map_err(|error| error.to_string())? else {
+            break;
+        };
+        sent.bytes += chunk.len();
+        sink.write(&chunk).map_err(|error| error.to_string())?;
+    }
+    sent.spared = source.spared_pages() - spared;
+    Ok(sent)
+}
+
+/// Sends `from`'s newest snapshot to `to`, which tells what it has.
+pub(crate) fn exchanged(from: &Node, to: &Node) -> Result<Sent, String> {
+    let mut source = from.replica.snapshot(sqlrep_core::Which::Newest).unwrap();
+    let mut sink = to.replica.receive(source.end());
+    let sent = exchange(&mut source, &mut sink, |_| true)?;
+    sink.complete().map_err(|error| error.to_string())?;
+    let installed = to.replica.install(sink);
+    installed.map_err(|error| error.to_string())?;
+    Ok(sent)
+}
+
 /// Sends `from`'s newest snapshot to `to`.
 pub(crate) fn transfer(from: &Node, to: &Node) -> Result<(), ReplicaError> {
     let mut source = from.replica.snapshot(sqlrep_core::Which::Newest).unwrap();

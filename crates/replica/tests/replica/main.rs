@@ -4,6 +4,7 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+mod at_hand;
 mod bed;
 mod life;
 mod readers;

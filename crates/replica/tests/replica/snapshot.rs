@@ -372,7 +372,7 @@ fn an_install_between_two_steps_ends_the_checkpoint() {
     );
 }
 
-const LOSSES: [Loss; 3] = [Loss::Nothing, Loss::Everything, Loss::Random { seed: 1 }];
+pub(crate) const LOSSES: [Loss; 3] = [Loss::Nothing, Loss::Everything, Loss::Random { seed: 1 }];
 
 /// Receives and installs while `strike` falls at each of the calls in turn. What the power leaves then is the old state or the
 /// new one; a node that a fault has only hindered goes on with one of them and installs the next time.

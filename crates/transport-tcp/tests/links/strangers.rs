@@ -49,7 +49,7 @@ async fn servers_of_other_protocols_are_named() {
         ),
         (
             b"\xd3sqlrep\n\x09\x00\x00\x00",
-            "node 1 (release 0.1.0) speaks protocol 2 and the other side protocol 9: run releases that share a protocol \
+            "node 1 (release 0.1.0) speaks protocol 3 and the other side protocol 9: run releases that share a protocol \
              on all nodes",
         ),
     ] {
@@ -64,10 +64,10 @@ async fn servers_of_other_protocols_are_named() {
 async fn a_server_that_hangs_up_or_answers_nonsense_is_told_apart() {
     let broken = called(b"\xd3sql").await;
     assert_eq!(broken.retry(), Retry::Safe, "not a whole head: {broken}");
-    let error = called(b"\xd3sqlrep\n\x02\x00\x01\x00\x07").await;
+    let error = called(b"\xd3sqlrep\n\x03\x00\x01\x00\x07").await;
     let told = "sent a handshake in format 7, this release knows 1";
     assert!(error.to_string().ends_with(told), "{error}");
-    let error = called(b"\xd3sqlrep\n\x02\x00\xff\xff").await;
+    let error = called(b"\xd3sqlrep\n\x03\x00\xff\xff").await;
     let told = "sent a handshake of 65535 bytes, the limit is 4096";
     assert!(error.to_string().ends_with(told), "{error}");
 }
@@ -102,8 +102,8 @@ async fn strangers_hear_nothing_and_are_counted() {
     for (bytes, refused) in [
         (&b"GET /status HTTP/1.1\r\nHost: x\r\n\r\n"[..], 1),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01", 2),
-        (b"\xd3sqlrep\n\x02\x00\xff\xff", 3),
-        (b"\xd3sqlrep\n\x02\x00\x02\x00\x01\xff", 4),
+        (b"\xd3sqlrep\n\x03\x00\xff\xff", 3),
+        (b"\xd3sqlrep\n\x03\x00\x02\x00\x01\xff", 4),
     ] {
         assert_eq!(says(&peer(&a), bytes).await, b"");
         counted(&a, |stats| stats.refused == refused).await;
@@ -115,7 +115,7 @@ async fn strangers_hear_nothing_and_are_counted() {
 async fn another_protocol_version_is_answered_with_ours() {
     let a = start(1).await;
     let answer = says(&peer(&a), b"\xd3sqlrep\n\x09\x00\x03\x00abc").await;
-    assert_eq!(answer[..10], *b"\xd3sqlrep\n\x02\x00");
+    assert_eq!(answer[..10], *b"\xd3sqlrep\n\x03\x00");
     counted(&a, |stats| stats.refused == 1).await;
 }
 
@@ -167,7 +167,7 @@ async fn a_listener_that_says_nothing_is_given_up() {
 /// A socket that has played the caller's handshake by hand, as node 1 does on the control lane.
 async fn by_hand(to: &Peer) -> TcpStream {
     let call = b"\x01\x00\x01\xd1\x09statement\x0e2025-01-01 abc\x09\x050.1.0\x01\x00";
-    let head = b"\xd3sqlrep\n\x02\x00";
+    let head = b"\xd3sqlrep\n\x03\x00";
     let length = u16::try_from(call.len()).unwrap().to_le_bytes();
     let mut socket = TcpStream::connect(&to.raft).await.unwrap();
     let bytes = [&head[..], &length, call, head, b"\x02\x00", b"\x01\x00"].concat();

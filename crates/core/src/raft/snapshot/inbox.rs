@@ -19,6 +19,17 @@ pub(super) struct Staged<S> {
     pub sink: Blocking<Option<S>>,
     pub chunks: u64,
     pub bytes: u64,
+    /// Whether what is here already is offered to the leader.
+    pub offers: bool,
+}
+
+/// What was kept of earlier links.
+pub(super) enum Kept<S> {
+    Nothing,
+    /// The very state that comes in now.
+    Same(Staged<S>),
+    /// Another one: it is given up.
+    Other(Staged<S>),
 }
 
 struct State<S> {
@@ -26,6 +37,8 @@ struct State<S> {
     /// What was installed last, and the answer to its leader.
     installed: Option<(SnapshotName, Vote)>,
     turns: usize,
+    /// The last state couldn't be put together.
+    failed: bool,
 }
 
 /// Where one kind of states comes in.
@@ -45,6 +58,7 @@ impl<S> Default for Inbox<S> {
                 staged: None,
                 installed: None,
                 turns: 0,
+                failed: false,
             }),
         }
     }
@@ -91,10 +105,24 @@ impl<S> Turn<S> {
         self.permit = Some(permit.expect("it is never closed"));
     }
 
-    /// What was kept of this state; what was kept of another one is removed.
-    pub(super) fn take(&self, name: SnapshotName, end: &EntryEnd) -> Option<Staged<S>> {
-        let staged = self.inbox.state().staged.take();
-        staged.filter(|staged| staged.name == name && staged.end == *end)
+    /// What was kept of this state, or of another one.
+    pub(super) fn take(&self, name: SnapshotName, end: &EntryEnd) -> Kept<S> {
+        match self.inbox.state().staged.take() {
+            None => Kept::Nothing,
+            Some(staged) if staged.name == name && staged.end == *end => Kept::Same(staged),
+            Some(staged) => Kept::Other(staged),
+        }
+    }
+
+    /// Whether a new state may be put together with what is here already: not if the last one failed, or the same might come
+    /// between each of them.
+    pub(super) fn may_offer(&self) -> bool {
+        !std::mem::take(&mut self.inbox.state().failed)
+    }
+
+    /// A state couldn't be put together.
+    pub(super) fn note_failed(&self) {
+        self.inbox.state().failed = true;
     }
 
     /// The answer to this state's leader, if it was installed already.

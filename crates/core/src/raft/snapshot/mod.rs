@@ -2,15 +2,18 @@
 //!
 //! ```text
 //!   leader:   Head ─────────── Chunk ─ Chunk ─ … ─ End ────────────►
-//!   follower: ◄──── From(0) ── Bytes(n) per chunk ── Bytes(n) while it verifies and installs ── Done | Failed
+//!   follower: ◄──── From(0) ── Offer ── Bytes(n) per chunk ── Bytes(n) while it verifies and installs ── Done | Failed
 //!                       a link breaks; both keep what they have (safety rule 11)
 //!   leader:   Head ─────────── the rest ─ End ─────────────────────►
-//!   follower: ◄──── From(k) ── Bytes(n) …
+//!   follower: ◄──── From(k) ── Offer ── Bytes(n) …
 //! ```
 //!
 //! One pinned state goes out under one random name over as many links as it takes (`send.rs`); what came in under a
 //! name waits for the next link (`inbox.rs`, `receive.rs`). Both for a bounded time, [`Settings::snapshot_resume_ms`];
 //! then, and where either side has begun anew, the transfer begins at zero with another state.
+//!
+//! The follower offers what it has already, a bounded part at a time: its own database, and what came of a state that was
+//! given up. The leader sends only what differs. What an offer says is the state machine's business.
 //!
 //! An attempt ends when openraft cancels it, or when nothing was acknowledged for a while (safety rule 18);
 //! openraft's own limit for the whole isn't used, because no limit is right for every size.

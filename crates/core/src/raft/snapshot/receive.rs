@@ -2,8 +2,11 @@
 //!
 //! Promise: all or nothing (safety rule 3). What was kept is read back and compared before it is added to; damage there
 //! means beginning at zero. It doesn't outlive the process.
+//!
+//! A new beginning offers what is here already, what came of another state too; one that failed is followed by one that offers
+//! nothing.
 
-use super::inbox::{Inbox, Staged, Turn};
+use super::inbox::{Inbox, Kept, Staged, Turn};
 use super::{Blocking, Carrier, Snapshot, TransferError};
 use crate::codec;
 use crate::member::{Repair, Shared, Side};
@@ -94,7 +97,10 @@ async fn take_in<M: StateMachine>(
     let mut staged = staged(link, shared, &turn, &letter).await?;
     match collect(link, shared, &turn, &mut staged).await {
         Err(error) if error.is_of_the_link() => Ok(Ending::Broken(turn, staged, error)),
-        Err(error) => Err(error),
+        Err(error) => {
+            turn.note_failed();
+            Err(error)
+        }
         Ok(()) => {
             let (sink, bytes) = (staged.sink, staged.bytes);
             let finish = finish::<M>(&sink, &letter, &turn, (raft, repair));
@@ -155,13 +161,28 @@ async fn staged<M: StateMachine>(
     turn: &Turn<M::Sink>,
     letter: &Letter,
 ) -> Result<Staged<M::Sink>, TransferError> {
-    if let Some(kept) = turn.take(letter.name, &letter.end) {
-        let verified = kept.sink.call(|sink| begun(sink).verify());
-        match attended(&mut *link.sender, kept.bytes, verified).await? {
-            Ok(()) => return Ok(kept),
-            Err(error) => tracing::warn!(%error, "what was kept of a snapshot is damaged"),
+    let abandoned = match turn.take(letter.name, &letter.end) {
+        Kept::Nothing => None,
+        Kept::Other(kept) => Some(kept),
+        Kept::Same(kept) => {
+            let verified = kept.sink.call(|sink| begun(sink).verify());
+            match attended(&mut *link.sender, kept.bytes, verified).await? {
+                Ok(()) => return Ok(kept),
+                Err(error) => tracing::warn!(%error, "what was kept of a snapshot is damaged"),
+            }
+            Some(kept)
         }
-    }
+    };
+    begin(shared, turn, letter, abandoned).await
+}
+
+/// A new beginning, with what was `abandoned` at hand.
+async fn begin<M: StateMachine>(
+    shared: &Arc<Shared<M>>,
+    turn: &Turn<M::Sink>,
+    letter: &Letter,
+    abandoned: Option<Staged<M::Sink>>,
+) -> Result<Staged<M::Sink>, TransferError> {
     let executor = &*shared.env.executor;
     let sink = Blocking(Actor::start(executor, "snapshot-receive", 4, None));
     let (machine, end) = (shared.machine.clone(), letter.end.clone());
@@ -170,12 +191,19 @@ async fn staged<M: StateMachine>(
         Ok::<_, MachineError>(())
     })
     .await??;
+    let offers = turn.may_offer();
+    if let Some(abandoned) = abandoned.filter(|_| offers) {
+        let half = abandoned.sink.call(Option::take).await?;
+        let half = half.expect("what is kept isn't complete");
+        sink.call(move |sink| begun(sink).inherit(half)).await?;
+    }
     Ok(Staged {
         name: letter.name,
         end: letter.end.clone(),
         sink,
         chunks: 0,
         bytes: 0,
+        offers,
     })
 }
 
@@ -188,24 +216,44 @@ async fn collect<M: StateMachine>(
 ) -> Result<(), TransferError> {
     let begin = Progress::From(staged.chunks);
     while_wanted(turn, say(&mut *link.sender, begin)).await?;
+    let offer = attended(&mut *link.sender, staged.bytes, staged.offer()).await?;
+    let offer = Progress::Offer(offer.unwrap_or_default());
+    while_wanted(turn, say(&mut *link.sender, offer)).await?;
     loop {
         match while_wanted(turn, next(&mut *link.receiver, shared)).await? {
             Piece::Chunk(chunk) => {
-                let bytes = chunk.len() as u64;
-                staged
-                    .sink
-                    .call(move |sink| begun(sink).write(&chunk))
-                    .await??;
-                staged.chunks += 1;
-                staged.bytes += bytes;
+                staged.take(chunk).await?;
                 let taken = Progress::Bytes(staged.bytes);
                 while_wanted(turn, say(&mut *link.sender, taken)).await?;
+                if let Some(offer) = staged.offer().await? {
+                    let offer = Progress::Offer(offer);
+                    while_wanted(turn, say(&mut *link.sender, offer)).await?;
+                }
             }
             Piece::End => return Ok(()),
             Piece::Head { .. } | Piece::Repair { .. } => {
                 return Err(TransferError::Refused("a second head".to_owned()));
             }
         }
+    }
+}
+
+impl<S: SnapshotSink> Staged<S> {
+    async fn take(&mut self, chunk: Bytes) -> Result<(), TransferError> {
+        let bytes = chunk.len() as u64;
+        let written = self.sink.call(move |sink| begun(sink).write(&chunk));
+        written.await??;
+        self.chunks += 1;
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// What is to be told now of what is here already.
+    async fn offer(&self) -> Result<Option<Bytes>, TransferError> {
+        if !self.offers {
+            return Ok(None);
+        }
+        self.sink.call(|sink| begun(sink).offer()).await
     }
 }
 
@@ -227,7 +275,8 @@ async fn finish<M: StateMachine>(
     turn: &Turn<M::Sink>,
     (raft, repair): (&Raft<M>, &Repair<M>),
 ) -> Result<Progress, TransferError> {
-    let sink = sink.call(completed).await??;
+    let completed = sink.call(completed).await?;
+    let sink = completed.inspect_err(|_| turn.note_failed())?;
     let Some(vote) = letter.vote else {
         repair.replace(sink).await?;
         return Ok(Progress::Repaired);

@@ -10,8 +10,8 @@ use crate::raft::network::{Client, unreachable};
 use crate::raft::wire::{Piece, Progress, SnapshotName, leader_vote};
 use crate::raft::{RaftVote, TypeConfig, vote_in};
 use crate::{
-    EntryEnd, EntryId, FrameReceiver, FrameSender, Lane, Link, NodeId, Peer, Retry, SnapshotSource,
-    StateMachine, Transport, TransportError, Vote,
+    EntryEnd, EntryId, FrameReceiver, FrameSender, Lane, Link, MachineError, NodeId, Peer, Retry,
+    SnapshotSource, StateMachine, Transport, TransportError, Vote,
 };
 use bytes::Bytes;
 use openraft::error::{ReplicationClosed, StreamingError};
@@ -194,12 +194,21 @@ impl<'a, M: StateMachine> Parcel<'a, M> {
         receiver: &mut dyn FrameReceiver,
     ) -> Result<Outcome, TransferError> {
         let (mut next, mut unacknowledged, mut ended) = (None, 0u32, false);
+        // Behind `From` the first offer is awaited, whatever the source says.
+        let mut awaits = true;
         loop {
             if let Some(chunk) = next
                 && unacknowledged < WINDOW
+                && !awaits
             {
-                ended = !self.put_next(sender).await?;
-                next = (!ended).then_some(chunk + 1);
+                match self.put_next(sender).await? {
+                    Put::Chunk => next = Some(chunk + 1),
+                    Put::End => (next, ended) = (None, true),
+                    Put::Nothing => {
+                        awaits = true;
+                        continue;
+                    }
+                }
                 self.sent_chunks = self.sent_chunks.max(next.unwrap_or(0));
                 unacknowledged += 1;
                 continue;
@@ -207,6 +216,10 @@ impl<'a, M: StateMachine> Parcel<'a, M> {
             let progress = self.in_time(heard(receiver)).await?;
             match progress {
                 Progress::From(chunks) => next = Some(self.begin_at(chunks).await?),
+                Progress::Offer(offer) => {
+                    self.take_offer(offer).await?;
+                    awaits = false;
+                }
                 Progress::Bytes(bytes) => {
                     unacknowledged = unacknowledged.saturating_sub(1);
                     if ended || bytes > self.acknowledged_bytes {
@@ -221,16 +234,32 @@ impl<'a, M: StateMachine> Parcel<'a, M> {
         }
     }
 
-    /// Sends the next chunk, or that there is none; whether there was.
-    async fn put_next(&self, sender: &mut dyn FrameSender) -> Result<bool, TransferError> {
-        let chunk = self.source.call(SnapshotSource::next).await??;
+    /// Sends the next chunk, or that there is none, unless it waits for an offer.
+    async fn put_next(&self, sender: &mut dyn FrameSender) -> Result<Put, TransferError> {
+        let Some((chunk, spared)) = self.source.call(next_chunk).await?? else {
+            return Ok(Put::Nothing);
+        };
         let bytes = chunk.as_ref().map(|chunk| chunk.len() as u64);
         let piece = codec::encode(&chunk.map_or(Piece::End, Piece::Chunk));
         self.in_time(async { Ok(sender.send(piece).await?) })
             .await?;
-        let counted = &self.shared.snapshots.sent_bytes;
-        counted.fetch_add(bytes.unwrap_or(0), Ordering::Relaxed);
-        Ok(bytes.is_some())
+        let counted = &self.shared.snapshots;
+        counted
+            .sent_bytes
+            .fetch_add(bytes.unwrap_or(0), Ordering::Relaxed);
+        counted.spared_pages.fetch_add(spared, Ordering::Relaxed);
+        Ok(if bytes.is_some() {
+            Put::Chunk
+        } else {
+            Put::End
+        })
+    }
+
+    /// What a follower offers may be nonsense; that says nothing of this node's state.
+    async fn take_offer(&self, offer: Bytes) -> Result<(), TransferError> {
+        let taken = self.source.call(move |source| source.offered(&offer));
+        let refused = |error: MachineError| TransferError::Refused(error.to_string());
+        taken.await?.map_err(refused)
     }
 
     async fn begin_at(&self, chunks: u64) -> Result<u64, TransferError> {
@@ -247,6 +276,26 @@ impl<'a, M: StateMachine> Parcel<'a, M> {
             .await??;
         Ok(chunks)
     }
+}
+
+/// What went out.
+enum Put {
+    Chunk,
+    End,
+    /// The next chunk waits for an offer.
+    Nothing,
+}
+
+/// The next chunk, if there is one, and how many pages it leaves out; none while it waits for an offer.
+fn next_chunk<S: SnapshotSource>(
+    source: &mut S,
+) -> Result<Option<(Option<Bytes>, u64)>, MachineError> {
+    if source.awaits_offer() {
+        return Ok(None);
+    }
+    let before = source.spared_pages();
+    let chunk = source.next()?;
+    Ok(Some((chunk, source.spared_pages() - before)))
 }
 
 async fn heard(receiver: &mut dyn FrameReceiver) -> Result<Progress, TransferError> {
