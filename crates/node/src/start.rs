@@ -41,6 +41,17 @@ impl PeerService for Desk {
         };
         peer::encode(&answer)
     }
+
+    async fn unclaimed(&self, from: NodeId, answer: Bytes) {
+        let Ok(peer::Answer::Session(Ok(Told::Opened(session)))) = peer::decode(&answer) else {
+            return;
+        };
+        if let Some(front) = self.0.get().and_then(Weak::upgrade)
+            && session.owner() == from
+        {
+            front.abandon(session);
+        }
+    }
 }
 
 async fn answer(front: &Front<Machine>, ask: Ask) -> peer::Answer {

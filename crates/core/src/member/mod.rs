@@ -246,7 +246,12 @@ impl<M: StateMachine> Member<M> {
             read_index,
             barriers,
             leases,
-            lines: Lines::new(transport.clone(), tasks.clone(), &shared.settings),
+            lines: Lines::new(
+                transport.clone(),
+                shared.service.clone(),
+                tasks.clone(),
+                &shared.settings,
+            ),
             demands,
             founding,
             repair,

@@ -134,6 +134,11 @@ impl<M: SqlMachine> Front<M> {
         }
     }
 
+    /// Nobody has heard of this session.
+    pub(crate) fn abandon(&self, session: SessionId) {
+        self.reach().abandon(session);
+    }
+
     fn reach(&self) -> Reach<M> {
         Reach {
             node: self.facts.node,

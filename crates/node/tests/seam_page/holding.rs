@@ -133,6 +133,36 @@ fn the_line_goes_on_when_a_session_idles_or_is_dropped() {
     });
 }
 
+/// Rule 41: clients of a follower that go away in line, or just as their turn comes, hold up nobody. The going away travels with a
+/// beat of half a second, and an opening that was granted before it came back to nobody: its session, which no client knew, held the
+/// writer until it had idled for long enough.
+#[test]
+fn an_opening_that_nobody_waits_for_is_undone() {
+    simulated(async || {
+        let mut world = World::begin(66);
+        let nodes = filled(&mut world).await;
+        let leader = leader(&nodes);
+        let follower = &nodes[(leader + 1) % 3];
+        let held = open_patient(&nodes[leader], Begin::Immediate).await;
+        let open = |_| {
+            let database: Arc<dyn Database> = follower.database();
+            tokio::spawn(async move { database.open(patient(Begin::Immediate)).await })
+        };
+        let opening: Vec<_> = (0..3).map(open).collect();
+        tokio::time::sleep(A_MOMENT).await;
+        for client in opening {
+            assert!(!client.is_finished(), "it waits in line");
+            client.abort();
+        }
+        rollback(&nodes[leader], held).await.unwrap();
+        let began = tokio::time::Instant::now();
+        let insert = "INSERT INTO t VALUES (3, 30)".to_owned();
+        write(&nodes[leader], insert).await;
+        assert!(began.elapsed() < Duration::from_secs(1));
+        assert_eq!(ids(&nodes[leader]).await, [1, 2, 3]);
+    });
+}
+
 /// Rule 41: a deferred session reads one version; it becomes the writer if that is the newest, and else stays a reader.
 #[test]
 fn a_reader_becomes_the_writer_only_on_the_newest_version() {

@@ -6,14 +6,17 @@
 //! answers without a word. So that a slow answer isn't taken for silence, an echo is asked for meanwhile.
 //!
 //! A caller that is gone withdraws its call: before it is sent without a word, afterwards with the next beat, so that
-//! the other side doesn't work for nobody. Its place is free with the answer, which then comes at once.
+//! the other side doesn't work for nobody. Its place is free with the answer, which then comes at once. One that was on its way
+//! already is told to the service: it may have opened something.
 
 use super::AskError;
 use super::held::Held;
 use super::wire::{Answer, Ask, Call, Return};
 use crate::codec;
 use crate::member::Tasks;
-use crate::{FrameReceiver, FrameSender, Lane, Link, NodeId, Peer, Settings, Transport};
+use crate::{
+    FrameReceiver, FrameSender, Lane, Link, NodeId, Peer, PeerService, Settings, Transport,
+};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,6 +51,40 @@ struct Outgoing {
     answer: oneshot::Sender<Told>,
 }
 
+/// Where answers go that nobody waits for any more.
+#[derive(Clone)]
+struct Unclaimed {
+    service: Arc<dyn PeerService>,
+    tasks: Tasks,
+}
+
+impl Unclaimed {
+    fn tell(&self, from: NodeId, told: Told) {
+        if let Ok(Answer::Opaque(answer)) = told {
+            let service = self.service.clone();
+            self.tasks
+                .spawn(async move { service.unclaimed(from, answer).await });
+        }
+    }
+}
+
+/// A caller that waits.
+struct Caller<'a> {
+    node: NodeId,
+    answer: oneshot::Receiver<Told>,
+    unclaimed: &'a Unclaimed,
+}
+
+impl Drop for Caller<'_> {
+    fn drop(&mut self) {
+        self.answer.close();
+        // Sent in the moment in which it was given up.
+        if let Ok(told) = self.answer.try_recv() {
+            self.unclaimed.tell(self.node, told);
+        }
+    }
+}
+
 struct Line {
     peer: Peer,
     queue: mpsc::Sender<Outgoing>,
@@ -57,6 +94,7 @@ struct Line {
 pub(crate) struct Lines {
     transport: Arc<dyn Transport>,
     tasks: Tasks,
+    unclaimed: Unclaimed,
     /// Calls that wait for a link, and again as many that wait for an answer.
     calls_max: usize,
     /// Of all calls under way.
@@ -66,9 +104,19 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    pub(crate) fn new(transport: Arc<dyn Transport>, tasks: Tasks, settings: &Settings) -> Self {
+    pub(crate) fn new(
+        transport: Arc<dyn Transport>,
+        service: Arc<dyn PeerService>,
+        tasks: Tasks,
+        settings: &Settings,
+    ) -> Self {
+        let unclaimed = Unclaimed {
+            service,
+            tasks: tasks.clone(),
+        };
         Self {
             transport,
+            unclaimed,
             tasks,
             calls_max: settings.client_calls_max,
             bytes_max: settings.client_bytes_max,
@@ -102,7 +150,12 @@ impl Lines {
             mpsc::error::TrySendError::Full(_) => AskError::Overloaded { node },
             mpsc::error::TrySendError::Closed(_) => AskError::Stopped,
         })?;
-        let told = match tokio::time::timeout_at(deadline, answer).await {
+        let mut caller = Caller {
+            node,
+            answer,
+            unclaimed: &self.unclaimed,
+        };
+        let told = match tokio::time::timeout_at(deadline, &mut caller.answer).await {
             Ok(Ok(told)) => checked(node, told),
             ended => {
                 let sent = taken.swap(true, Ordering::AcqRel);
@@ -131,6 +184,7 @@ impl Lines {
             node,
             peer: peer.clone(),
             transport: self.transport.clone(),
+            unclaimed: self.unclaimed.clone(),
             calls_max: self.calls_max,
         };
         self.tasks.spawn(far.run(receiver));
@@ -193,6 +247,7 @@ struct Far {
     node: NodeId,
     peer: Peer,
     transport: Arc<dyn Transport>,
+    unclaimed: Unclaimed,
     calls_max: usize,
 }
 
@@ -236,6 +291,7 @@ impl Far {
     /// Uses one link until it breaks; then what it was given is lost.
     async fn session(&self, link: Link, first: Outgoing, queue: &mut mpsc::Receiver<Outgoing>) {
         let session = Session {
+            far: self,
             slots: Semaphore::new(self.calls_max),
             pending: Mutex::default(),
             heard: AtomicU64::new(0),
@@ -263,7 +319,8 @@ struct Pending {
 }
 
 /// One open link.
-struct Session {
+struct Session<'a> {
+    far: &'a Far,
     /// One for each call that may be unanswered.
     slots: Semaphore,
     pending: Mutex<BTreeMap<u64, Pending>>,
@@ -271,7 +328,7 @@ struct Session {
     heard: AtomicU64,
 }
 
-impl Session {
+impl Session<'_> {
     fn pending(&self) -> MutexGuard<'_, BTreeMap<u64, Pending>> {
         // Only the map is touched under it.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
@@ -301,8 +358,9 @@ impl Session {
                 return format!("an answer to call {number}, which nobody made");
             };
             self.slots.add_permits(1);
-            // A caller that is gone has given up.
-            caller.answer.send(Ok(answer)).ok();
+            if let Err(told) = caller.answer.send(Ok(answer)) {
+                self.far.unclaimed.tell(self.far.node, told);
+            }
         }
     }
 

@@ -38,6 +38,11 @@ use bytes::Bytes;
 pub trait PeerService: Send + Sync {
     /// Answers `ask` of the member `from`. Dropped where it waits if `from` is gone.
     async fn call(&self, from: NodeId, ask: Bytes) -> Bytes;
+
+    /// The member `from` has answered an ask whose asker was gone by then: what the answer names is nobody's.
+    async fn unclaimed(&self, from: NodeId, answer: Bytes) {
+        let _ = (from, answer);
+    }
 }
 
 /// Answers every question with nothing.
