@@ -17,7 +17,7 @@ use crate::member::founding::Greeting;
 use crate::member::greet::greet_all;
 use crate::member::{Inner, Member, Standing};
 use crate::raft::{Members, TypeConfig, entry_id, node_id};
-use crate::{MemberError, NodeId, Peer, StateMachine};
+use crate::{EntryId, MemberError, NodeId, Peer, StateMachine};
 use openraft::ChangeMembers;
 use openraft::Instant as _;
 use openraft::async_runtime::WatchReceiver;
@@ -240,6 +240,8 @@ impl<M: StateMachine> Inner<M> {
         self.commit(nothing, false, turn).await
     }
 
+    /// Makes a change, and waits until it is seen in what Raft publishes: whoever looks behind it doesn't find the members of before.
+    ///
     /// Invariant 1: the change goes on in a task of its own if the caller is gone.
     async fn commit(&self, changes: Changes, retain: bool, turn: &Turn) -> Result<(), Undone> {
         loop {
@@ -252,10 +254,23 @@ impl<M: StateMachine> Inner<M> {
                 drop(turn);
             });
             match receiver.await {
-                Ok(Verdict::Made) => return Ok(()),
+                Ok(Verdict::Made(at)) => return self.seen(at).await,
                 Ok(Verdict::Busy) => tokio::time::sleep(LOOK_AGAIN).await,
                 Ok(Verdict::Undone(undone)) => return Err(undone),
                 Err(_stopped) => return Err(Undone::NotLeader { leader: None }),
+            }
+        }
+    }
+
+    async fn seen(&self, change: EntryId) -> Result<(), Undone> {
+        let mut changes = self.raft.metrics();
+        loop {
+            let shown = changes.borrow_watched().membership_config.clone();
+            if shown.log_id().as_ref().map(entry_id) >= Some(change) {
+                return Ok(());
+            }
+            if changes.changed().await.is_err() {
+                return Err(Undone::NotLeader { leader: None });
             }
         }
     }
@@ -354,7 +369,8 @@ impl<M: StateMachine> Inner<M> {
 }
 
 enum Verdict {
-    Made,
+    /// By this entry.
+    Made(EntryId),
     /// An earlier change isn't committed yet.
     Busy,
     Undone(Undone),
@@ -366,7 +382,7 @@ fn verdict(changed: Changed) -> Verdict {
         Verdict::Undone(Undone::NotLeader { leader })
     };
     match changed {
-        Ok(_) => Verdict::Made,
+        Ok(made) => Verdict::Made(entry_id(&made.log_id)),
         Err(RaftError::APIError(error)) => match error {
             ClientWriteError::ForwardToLeader(to) | ClientWriteError::LogEntryDiscarded(to) => {
                 lost(to.leader_id)

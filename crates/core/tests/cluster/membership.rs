@@ -383,3 +383,21 @@ async fn a_target_that_never_takes_over_costs_an_election() {
     cluster.node(1).send("b").await.unwrap();
     assert_eq!(cluster.agreed(2).await, ["a", "b"]);
 }
+
+/// Rule 20, and joining: who asked for a change sees it, in what the leader shows of its members, as soon as it is answered. Raft
+/// answers before it publishes, so on several threads a node that had just been let in could be told that it "was removed
+/// meanwhile", and a new cluster's second node ended with that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_is_seen_once_it_is_answered() {
+    let cluster = Cluster::form(1, Style::Late).await;
+    let leader = cluster.leader().await;
+    for turn in 0..300 {
+        let join = leader
+            .member
+            .join(node(2), Cluster::peer(2), false, 30 * SECOND);
+        join.await.unwrap();
+        assert_eq!(ids(leader), [1, 2], "let in, turn {turn}");
+        leader.member.remove(node(2), 30 * SECOND).await.unwrap();
+        assert_eq!(ids(leader), [1], "removed, turn {turn}");
+    }
+}
