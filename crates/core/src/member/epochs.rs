@@ -155,9 +155,9 @@ impl<M: StateMachine> Epochs<M> {
         gather: impl FnOnce() -> Option<(Vec<(T, M::Request)>, C)> + Send + 'static,
         keyed: fn(&T) -> bool,
     ) -> Running<T, M::Reply, C> {
-        let run = move |writer: &mut Writer<M>| match writer {
-            Some(living) if living.id == id && living.parts_left == 0 => living.run(gather, keyed),
-            _ => None,
+        let run = move |writer: &mut Writer<M>| {
+            let living = living(writer, id).filter(|living| living.parts_left == 0)?;
+            living.run(gather, keyed)
         };
         let asked = asked(&self.writer, run);
         Running(asked.map_err(|none| none.assert_ended(FEW_JOBS)).ok())
@@ -165,11 +165,8 @@ impl<M: StateMachine> Epochs<M> {
 
     /// The next part of the set that the epoch sealed last; or why it never comes.
     pub(crate) async fn next_part(&self, id: EpochId) -> Result<Sealed, EpochEnd> {
-        let next = move |writer: &mut Writer<M>| match writer {
-            Some(living) if living.id == id => living.next_part(),
-            _ => Err(EpochEnd::Interrupted),
-        };
-        let given = self.answered(next).await;
+        let next = move |writer: &mut Writer<M>| living(writer, id).map(Living::next_part);
+        let given = self.answered(next).await.flatten();
         given.unwrap_or(Err(EpochEnd::Interrupted))
     }
 
@@ -179,10 +176,7 @@ impl<M: StateMachine> Epochs<M> {
         id: EpochId,
         job: impl FnOnce(&mut M::Epoch) -> T + Send + 'static,
     ) -> Option<T> {
-        let within = move |writer: &mut Writer<M>| match writer {
-            Some(living) if living.id == id => Some(job(&mut living.epoch)),
-            _ => None,
-        };
+        let within = move |writer: &mut Writer<M>| Some(job(&mut living(writer, id)?.epoch));
         self.answered(within).await.flatten()
     }
 
@@ -340,6 +334,11 @@ fn mark(gate: &Mutex<Gate>, wanted: &impl Fn(EpochId) -> bool) -> Marked {
             Marked::Now(live.interrupt.take())
         }
     }
+}
+
+/// The epoch `id`, if that is the one that lives.
+fn living<E>(writer: &mut Option<Living<E>>, id: EpochId) -> Option<&mut Living<E>> {
+    writer.as_mut().filter(|living| living.id == id)
 }
 
 impl<E: Epoch> Living<E> {

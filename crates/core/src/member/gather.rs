@@ -17,16 +17,6 @@ pub(super) struct Gatherer<M: StateMachine> {
     counters: Arc<Counters>,
 }
 
-impl<M: StateMachine> Clone for Gatherer<M> {
-    fn clone(&self) -> Self {
-        Self {
-            shared: self.shared.clone(),
-            queue: self.queue.clone(),
-            counters: self.counters.clone(),
-        }
-    }
-}
-
 impl<M: StateMachine> Gatherer<M> {
     pub(super) fn new(
         shared: Arc<Shared<M>>,

@@ -83,7 +83,7 @@ pub(crate) struct Proposer<M: StateMachine> {
     /// Those in which this node is confirmed as the leader, not those that ask another one.
     rounds: Rounds,
     counters: Arc<Counters>,
-    gatherer: Gatherer<M>,
+    gatherer: Arc<Gatherer<M>>,
     /// Whether a batch may be in line behind the one that runs.
     queues_ahead: bool,
     tasks: Tasks,
@@ -101,11 +101,11 @@ impl<M: StateMachine> Proposer<M> {
             queue: inner.queue.clone(),
             rounds: inner.read_index.here.clone(),
             counters: inner.counters.clone(),
-            gatherer: Gatherer::new(
+            gatherer: Arc::new(Gatherer::new(
                 inner.shared.clone(),
                 inner.queue.clone(),
                 inner.counters.clone(),
-            ),
+            )),
             queues_ahead: inner.shared.machine.executes_ahead(),
             tasks: inner.tasks.clone(),
             sequence: 0,

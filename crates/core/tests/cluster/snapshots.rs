@@ -261,6 +261,29 @@ pub(crate) async fn behind_breaks(frames: &[usize]) -> (Cluster, usize, usize, A
     (cluster, leader, behind, breaks)
 }
 
+/// A cluster whose first transfer broke behind so many frames, then another node came to lead; which that is and which is behind,
+/// cut off still.
+pub(crate) async fn broken_and_handed_on(frames: usize) -> (Cluster, usize, usize, Arc<Breaks>) {
+    let (cluster, leader, behind, breaks) = behind_breaks(&[frames, usize::MAX]).await;
+    // Of three.
+    let next = 3 - leader - behind;
+    let [leader, next_one, behind_one] = [leader, next, behind].map(|at| &cluster.nodes[at]);
+    cluster.board.heal();
+    until("the first link breaks", || taken(&breaks) == [frames]).await;
+    cluster.board.isolate(behind_one.id);
+    next_one.member.checkpoint(true).await.unwrap();
+    until("purged", || next_one.member.status().purged.is_some()).await;
+    let handed = leader.member.transfer(Some(next_one.id), 5 * SECOND).await;
+    handed.unwrap();
+    until("it leads", || {
+        next_one.member.status().leader == Some(next_one.id)
+    })
+    .await;
+    next_one.push("next").await.unwrap();
+    next_one.member.checkpoint(true).await.unwrap();
+    (cluster, next, behind, breaks)
+}
+
 /// Chunks of the leader's newest snapshot, and their bytes.
 pub(crate) fn whole(leader: &Node) -> (usize, u64) {
     let mut source = leader.machine.snapshot(Which::Newest).unwrap().unwrap();
@@ -359,20 +382,8 @@ async fn a_transfer_that_comes_too_late_begins_at_zero() {
 /// Rule 11: what one leader has sent isn't taken for the beginning of another's state.
 #[tokio::test(start_paused = true)]
 async fn another_leaders_transfer_begins_at_zero() {
-    let (cluster, leader, behind, breaks) = behind_breaks(&[6, usize::MAX]).await;
-    let (leader, behind) = (&cluster.nodes[leader], &cluster.nodes[behind]);
-    cluster.board.heal();
-    until("the first link breaks", || taken(&breaks) == [6]).await;
-    cluster.board.isolate(behind.id);
-    let is_next = |node: &&Node| node.id != leader.id && node.id != behind.id;
-    let next = cluster.nodes.iter().find(is_next).unwrap();
-    next.member.checkpoint(true).await.unwrap();
-    until("purged", || next.member.status().purged.is_some()).await;
-    let handed = leader.member.transfer(Some(next.id), 5 * SECOND).await;
-    handed.unwrap();
-    until("it leads", || next.member.status().leader == Some(next.id)).await;
-    next.push("next").await.unwrap();
-    next.member.checkpoint(true).await.unwrap();
+    let (cluster, next, behind, breaks) = broken_and_handed_on(6).await;
+    let (next, behind) = (&cluster.nodes[next], &cluster.nodes[behind]);
     cluster.board.heal();
     cluster.agreed(13).await;
     let (chunks, _) = whole(next);

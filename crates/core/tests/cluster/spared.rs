@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::judge::{doubts, repaired};
-use crate::snapshots::{behind_breaks, falls_behind, short_log, taken, whole};
+use crate::snapshots::{behind_breaks, broken_and_handed_on, falls_behind, short_log, whole};
 use std::sync::atomic::Ordering;
 
 fn bytes_of(lines: &[String]) -> u64 {
@@ -48,21 +48,9 @@ async fn a_follower_is_sent_what_it_has_not() {
 /// Rule 11: what one leader has sent before its link broke isn't sent again by the next one, though its state is another.
 #[tokio::test(start_paused = true)]
 async fn the_next_leader_sends_only_the_rest() {
-    for place in 1..=14 {
-        let (cluster, leader, behind, breaks) = behind_breaks(&[1 + place, usize::MAX]).await;
-        let (leader, behind) = (&cluster.nodes[leader], &cluster.nodes[behind]);
-        cluster.board.heal();
-        until("the first link breaks", || taken(&breaks) == [1 + place]).await;
-        cluster.board.isolate(behind.id);
-        let is_next = |node: &&Node| node.id != leader.id && node.id != behind.id;
-        let next = cluster.nodes.iter().find(is_next).unwrap();
-        next.member.checkpoint(true).await.unwrap();
-        until("purged", || next.member.status().purged.is_some()).await;
-        let handed = leader.member.transfer(Some(next.id), 5 * SECOND).await;
-        handed.unwrap();
-        until("it leads", || next.member.status().leader == Some(next.id)).await;
-        next.push("next").await.unwrap();
-        next.member.checkpoint(true).await.unwrap();
+    for place in 1..=14usize {
+        let (cluster, next, behind, _) = broken_and_handed_on(1 + place).await;
+        let (next, behind) = (&cluster.nodes[next], &cluster.nodes[behind]);
         let (_, bytes) = whole(next);
         cluster.board.heal();
         cluster.agreed(13).await;
